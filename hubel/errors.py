@@ -1,0 +1,49 @@
+"""The errors a user may see.
+
+A `UserError` is a mistake that the person at the keyboard can mend: its message names
+the file or argument, the rule, the value that was got, and the fix. The command line
+prints it after ``hubel: `` and exits with 1; Python callers catch it as a `ValueError`.
+Everything else that is raised is a defect of hubel's and keeps its traceback.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["Interrupted", "MissingExtraError", "UserError", "suggestion"]
+
+
+class UserError(ValueError):
+    """One clear message about something that the user gave and can change."""
+
+
+class MissingExtraError(UserError):
+    """An optional part is not installed; the message carries its install line."""
+
+    def __init__(self, extra: str, what: str) -> None:
+        super().__init__(f"{what} needs an optional part: pip install 'hubel[{extra}]'")
+
+
+class Interrupted(Exception):
+    """A signal ended the work after everything was saved.
+
+    `exit_code` is what a shell expects: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """The tail of a message about an unknown name: the nearest known ones, or all of them.
+
+    >>> suggestion("resnet43", ["resnet34", "vgg16"])
+    "did you mean 'resnet34'?"
+    >>> suggestion("x", ["adam", "sgd"])
+    "choose from 'adam', 'sgd'"
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
+    return "choose from " + ", ".join(f"'{n}'" for n in names)
