@@ -1,0 +1,198 @@
+"""Pages: one HTML file each, complete in itself.
+
+A page loads nothing from anywhere: style, scripts and pictures are inside it, and its
+content security policy forbids the rest. Text from disk (class names, file names, ids) is
+text: templates escape it, `json_script` escapes it inside data blocks, and only the two
+scripts whose hashes the policy names can run.
+"""
+
+import base64
+import hashlib
+import io
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from markupsafe import Markup
+from PIL import Image
+
+from hubel.report import words
+
+__all__ = ["json_script", "picture_uri", "render", "still_picture", "write_page"]
+
+Array = npt.NDArray[Any]
+
+TEMPLATES = Path(__file__).parent / "templates"
+CHART_MARK = 'class="chart"'
+
+# What would end a <script> element or a JavaScript line, as JSON writes it harmlessly.
+SCRIPT_UNSAFE = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
+
+# Above this many pixels a PNG of a photograph grows past what a page should carry.
+MAX_PNG_PIXELS = 64 * 64
+
+
+def json_script(value: object) -> Markup:
+    """JSON that may stand inside a <script type="application/json"> element.
+
+    Raises `ValueError` if the value holds NaN or an infinity: JSON has neither.
+    """
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character, escape in SCRIPT_UNSAFE.items():
+        text = text.replace(character, escape)
+    return Markup(text)  # escaped above
+
+
+def still_picture(array: Array) -> Array:
+    """A picture that can be looked at, of one sample.
+
+    Parameters
+    ----------
+    array: (h, w, c) or a volume (d, h, w, c), channels last. uint8 is shown as it is;
+        other types are stretched from their smallest to their largest finite value.
+        A volume becomes its three middle slices side by side, across depth, height and
+        width. Channels other than 1 and 3 are averaged to grey.
+
+    Returns: uint8 (h, w, 1) or (h, w, 3).
+    """
+    if array.ndim not in (3, 4) or array.size == 0:
+        raise ValueError(
+            f"a picture must be (h, w, c) or (d, h, w, c) and not empty. "
+            f"Got shape {array.shape} instead."
+        )
+    if array.dtype != np.uint8:
+        finite = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
+        low, high = float(finite.min()), float(finite.max())
+        array = ((finite - low) * (255.0 / (high - low or 1.0))).round().astype(np.uint8)
+    if array.shape[-1] not in (1, 3):
+        array = array.mean(axis=-1, keepdims=True).round().astype(np.uint8)
+    if array.ndim == 3:
+        return array
+    d, h, w, c = array.shape
+    slices = [array[d // 2], array[:, h // 2], array[:, :, w // 2]]  # (h, w), (d, w), (d, h)
+    gap = max(1, max(d, h, w) // 32)
+    sheet = np.zeros((max(d, h), w + w + h + 2 * gap, c), dtype=np.uint8)
+    left = 0
+    for part in slices:
+        sheet[: part.shape[0], left : left + part.shape[1]] = part
+        left += part.shape[1] + gap
+    return sheet
+
+
+def picture_uri(array: Array, scale: int = 1, max_side: int = 192) -> str:
+    """A sample as a data URI: PNG if small, JPEG if large.
+
+    Parameters
+    ----------
+    array: as in `still_picture`.
+    scale: each pixel becomes a square of `scale` × `scale`. A page needs no more than 1:
+        its style enlarges small pictures with their pixels kept square.
+    max_side: in pixels; a larger picture is reduced to it, its proportions kept.
+    """
+    shown = still_picture(array)
+    image = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown)
+    if max(image.size) > max_side:
+        image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    elif scale > 1:
+        image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    buffer = io.BytesIO()
+    if scale > 1 or image.width * image.height <= MAX_PNG_PIXELS:
+        image.save(buffer, "PNG", optimize=True)
+        kind = "png"
+    else:
+        image.save(buffer, "JPEG", quality=85, optimize=True)
+        kind = "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+@lru_cache(maxsize=1)
+def _chart_scripts() -> tuple[Markup, ...]:
+    """What draws charts: Vega with Vega-Lite and its embedding, then our few lines."""
+    from hubel.report import figures
+
+    bundle = figures.javascript()
+    boot = (TEMPLATES / "charts.js").read_text(encoding="utf-8")
+    boot = boot.replace("/*THEMES*/", str(json_script(figures.themes())))
+    # Trusted text: the library's own and ours. It may hold no end of a script element.
+    scripts = (Markup(bundle), Markup(boot))
+    if any("</script" in s.lower() or "<!--" in s for s in scripts):
+        raise RuntimeError("a script cannot be inlined: it holds the end of a script element")
+    return scripts
+
+
+def _page_scripts(body: str) -> tuple[Markup, ...]:
+    return _chart_scripts() if CHART_MARK in body else ()
+
+
+def _policy(scripts: tuple[Markup, ...]) -> str:
+    """The content security policy: these scripts, inline style and data pictures only."""
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode('ascii')}'"
+        for s in scripts
+    )
+    return (
+        "default-src 'none'; img-src data: blob:; style-src 'unsafe-inline'; "
+        f"script-src {hashes or chr(39) + 'none' + chr(39)}; base-uri 'none'; form-action 'none'"
+    )
+
+
+@lru_cache(maxsize=1)
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=["jinja2.ext.do"],
+    )
+    filters: dict[str, Callable[..., object]] = {
+        "bytes_text": words.bytes_text,
+        "duration": words.duration,
+        "integer": words.integer,
+        "interval": words.interval_text,
+        "number": words.number,
+        "percent": words.percent,
+        "plural": words.plural,
+    }
+    environment.filters.update(filters)
+    environment.globals["page_scripts"] = _page_scripts
+    environment.globals["policy"] = _policy
+    return environment
+
+
+def render(template: str, context: Mapping[str, object]) -> str:
+    """The page that `template` (a file of this folder's templates) makes of `context`.
+
+    A template extends base.html, fills its blocks `title`, `lead` and `content`, and builds
+    content from the macros of macros.html, which also collect the table of contents:
+
+        {% extends "base.html" %}
+        {% from "macros.html" import section with context %}
+        {% block title %}Data of {{ name }}{% endblock %}
+        {% block content %}
+          {% call section("classes", "Classes") %} {{ figure.html }} {% endcall %}
+        {% endblock %}
+    """
+    made = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z").strip()
+    return (
+        _environment()
+        .get_template(template)
+        .render({"contents": [], "made": made, "version": metadata.version("hubel"), **context})
+    )
+
+
+def write_page(destination: Path, html: str) -> Path:
+    """Write a page, whole or not at all; its folder is made if need be."""
+    destination.parent.mkdir(parents=True, exist_ok=True)
+    partial = destination.with_name(destination.name + ".partial")
+    partial.write_text(html, encoding="utf-8")
+    partial.replace(destination)
+    return destination
