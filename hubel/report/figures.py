@@ -104,7 +104,7 @@ def javascript() -> str:
     """Vega, Vega-Lite and Vega-Embed as one script of about 0.9 MB, from vl-convert."""
     import vl_convert
 
-    return str(vl_convert.javascript_bundle())
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;"))
 
 
 @dataclass(frozen=True)
