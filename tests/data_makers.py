@@ -1,0 +1,125 @@
+"""Tiny sample sets written to disk, for the tests of the data formats."""
+
+import gzip
+import struct
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+__all__ = [
+    "cifar_binary_records",
+    "class_folders",
+    "encoded",
+    "exif_block",
+    "idx_bytes",
+    "png",
+    "python2_batch",
+    "write_idx_set",
+]
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    """`image` as the bytes of a file of `format`."""
+    buffer = BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def png(colour: tuple[int, int, int] = (10, 20, 30), size: tuple[int, int] = (4, 3)) -> bytes:
+    """A one-coloured PNG of (width, height) `size`."""
+    return encoded(Image.new("RGB", size, colour), "PNG")
+
+
+def exif_block(orientation: int) -> bytes:
+    """An EXIF block that holds nothing but the orientation."""
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    return b"Exif\0\0" + tiff
+
+
+def class_folders(root: Path, counts: Mapping[str, int]) -> Path:
+    """Folders below `root`, each with that many PNGs of distinct colours: {"train/cat": 3}."""
+    shade = 0
+    for folder, count in counts.items():
+        (root / folder).mkdir(parents=True, exist_ok=True)
+        for i in range(count):
+            shade += 1
+            colour = (shade % 256, shade // 256 % 256, 7)
+            (root / folder / f"{i:03}.png").write_bytes(png(colour))
+    return root
+
+
+def idx_bytes(array: npt.NDArray[np.uint8]) -> bytes:
+    """`array` in the idx format: two zero bytes, the type, the dimensions, the sizes, the data."""
+    head = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
+    return head + array.tobytes()
+
+
+def write_idx_set(
+    folder: Path,
+    train: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]],
+    test: tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]] | None = None,
+    gz: bool = False,
+) -> Path:
+    """The files of an MNIST-like set: (images, labels) of train and, as t10k, of test."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, pair in (("train", train), ("t10k", test)):
+        if pair is None:
+            continue
+        for what, array in zip(("images", "labels"), pair, strict=True):
+            path = folder / f"{name}-{what}-idx{array.ndim}-ubyte{'.gz' if gz else ''}"
+            content = idx_bytes(array)
+            path.write_bytes(gzip.compress(content) if gz else content)
+    return folder
+
+
+def cifar_binary_records(
+    labels: npt.NDArray[np.uint8], pixels: npt.NDArray[np.uint8], coarse: bool = False
+) -> bytes:
+    """CIFAR binary records: a label byte (two with `coarse`), then 3×32×32 planes."""
+    heads = labels[:, None]
+    if coarse:
+        heads = np.concatenate([labels[:, None] // 5, labels[:, None]], axis=1)
+    rows = np.concatenate([heads, pixels.reshape(len(labels), 3072)], axis=1)
+    return rows.astype(np.uint8).tobytes()
+
+
+def python2_batch(
+    labels: npt.NDArray[np.uint8],
+    pixels: npt.NDArray[np.uint8],
+    label_key: bytes = b"labels",
+) -> bytes:
+    """A CIFAR batch as Python 2 wrote it (protocol 2), opcode by opcode.
+
+    The same opcodes, in the same order, as in the published archives.
+    """
+    count = len(labels)
+    out = b"\x80\x02}q\x01(" + _short(b"batch_label") + b"q\x02" + _short(b"a batch") + b"q\x03"
+    out += _short(label_key) + b"q\x04]q\x05"
+    for start in range(0, count, 1000):
+        part = labels[start : start + 1000]
+        out += b"(" + b"".join(b"K" + bytes([int(v)]) for v in part) + b"e"
+    out += _short(b"data") + b"q\x06cnumpy.core.multiarray\n_reconstruct\nq\x07"
+    out += b"cnumpy\nndarray\nq\x08K\x00\x85" + _short(b"b") + b"\x87Rq\t(K\x01"
+    out += b"J" + struct.pack("<i", count) + b"M\x00\x0c\x86cnumpy\ndtype\nq\n"
+    out += _short(b"u1") + b"K\x00K\x01\x87Rq\x0b(K\x03" + _short(b"|") + b"NNN"
+    out += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
+    out += b"T" + struct.pack("<i", count * 3072) + pixels.tobytes() + b"tb"
+    out += _short(b"filenames") + b"q\x0c]q\r("
+    for i in range(count):
+        out += _short(b"leptodactylus_s_%06d.png" % i) + b"r" + struct.pack("<I", 14 + i)
+    return out + b"eu."
+
+
+def python2_names(key: bytes, names: list[str]) -> bytes:
+    """A CIFAR meta file: a dictionary with one list of names."""
+    items = b"".join(_short(n.encode()) + b"q" + bytes([10 + i]) for i, n in enumerate(names))
+    return b"\x80\x02}q\x01" + _short(key) + b"q\x02]q\x03(" + items + b"es."
+
+
+def _short(text: bytes) -> bytes:
+    return b"U" + bytes([len(text)]) + text
