@@ -1,0 +1,68 @@
+"""`hubel fit DATA`: train a network on a data set."""
+
+import json as json_module
+import time
+from typing import Any
+
+import typer
+
+from hubel.cli.options import with_settings
+from hubel.cli.progress import reporting
+from hubel.errors import UserError
+
+__all__ = ["fit"]
+
+
+def _fit(
+    data: str | None = typer.Argument(
+        None, help="Folder, CSV, IDX, npz … or an embedded set: digits, shapes.", metavar="DATA"
+    ),
+    output: str | None = typer.Option(
+        None, "--output", "-o", help="The run folder to write (default: a new one under runs/)."
+    ),
+    resume: str | None = typer.Option(
+        None, "--resume", help="Go on with this run; --epochs may extend it.", metavar="RUN"
+    ),
+    download: bool = typer.Option(
+        False, "--download", help="Fetch DATA first if it is a published set (cifar10, cifar100)."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
+    *,
+    settings: dict[str, Any],
+) -> None:
+    """Train a network on DATA and keep everything about it in a run folder."""
+    started = time.monotonic()
+    if resume is not None:
+        others = sorted(set(settings) - {"epochs"})
+        if data is not None or output is not None or others:
+            extra = "DATA" if data else "--output" if output else "--" + others[0].replace("_", "-")
+            raise UserError(
+                f"{extra} cannot be given with --resume: the run keeps its own settings; "
+                f"only --epochs may change"
+            )
+    elif data is None:
+        raise UserError("DATA is missing: name a folder of pictures, or try: hubel fit digits")
+
+    from hubel import api  # torch, seconds: only once the words make sense
+
+    with reporting() as report:
+        if resume is not None:
+            run = api.resume(resume, epochs=settings.get("epochs"), report=report)
+        else:
+            run = api.fit(
+                str(data),
+                output=output,
+                download=download,
+                report=report,
+                started=started,
+                **settings,
+            )
+    if json:
+        print(json_module.dumps(run.result))
+    else:
+        from hubel.cli.show import show_result
+
+        show_result(run.result)
+
+
+fit = with_settings(_fit, "settings")

@@ -1,0 +1,73 @@
+"""The `hubel` command: the verbs of this folder, and how an ending becomes an exit code.
+
+0 done; 1 the user's input was at fault (one message, no traceback); 2 usage; 130 or 143
+interrupted, everything saved. Nothing here imports torch: help and usage errors are instant.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+
+import typer
+
+import hubel.cli
+from hubel import __version__
+from hubel.errors import Interrupted, UserError
+
+__all__ = ["app", "main"]
+
+_NOT_VERBS = {"main", "options", "progress", "show"}
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"hubel {__version__}")
+        raise typer.Exit
+
+
+def _app() -> typer.Typer:
+    app = typer.Typer(
+        name="hubel",
+        help="From a folder of pictures to a network: chosen, trained, understood, shipped.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+
+    @app.callback()
+    def options(
+        version: bool = typer.Option(
+            False, "--version", callback=_version, is_eager=True, help="Print the version."
+        ),
+    ) -> None:
+        pass
+
+    for module in sorted(m.name for m in pkgutil.iter_modules(hubel.cli.__path__)):
+        if module not in _NOT_VERBS:
+            verb = importlib.import_module(f"hubel.cli.{module}")
+            app.command(module)(getattr(verb, module))
+    return app
+
+
+app = _app()
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    try:
+        app()
+    except UserError as error:
+        print(f"hubel: {error}", file=sys.stderr)
+        sys.exit(1)
+    except Interrupted as error:
+        print(f"hubel: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("hubel: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # The reader went away (a pager, head): nothing more to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

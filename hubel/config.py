@@ -1,0 +1,212 @@
+"""The settings of a fit: one frozen dataclass, the only home of defaults.
+
+The command line makes its options from these fields, and Python callers give them by
+name; both are checked here, so a wrong value gets the same message from either.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from hubel.errors import UserError, suggestion
+
+__all__ = ["FitConfig", "parse_duration", "parse_size", "setting"]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """How one setting is shown and checked."""
+
+    help: str
+    panel: str
+    choices: tuple[str, ...] = ()
+    low: float = -math.inf
+    high: float = math.inf
+    parse: Callable[[str], Any] | None = None
+
+
+def setting(
+    default: Any,
+    help: str,
+    panel: str,
+    *,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """A field with its help text and its rule: allowed `choices`, or a range, or a parser."""
+    rule = _Rule(help, panel, choices, low, high, parse)
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in `90`, `90s`, `5m`, `1h30m`, `1.5h`.
+
+    >>> parse_duration("1h30m"), parse_duration("45s")
+    (5400.0, 45.0)
+    """
+    units = {"h": 3600.0, "m": 60.0, "s": 1.0, "": 1.0}
+    parts = re.findall(r"(\d+(?:\.\d+)?)([hms]?)", text.strip())
+    if not parts or "".join(n + u for n, u in parts) != text.strip():
+        raise ValueError("write a time such as 90s, 5m or 1h30m")
+    seconds = sum(float(n) * units[u] for n, u in parts)
+    if seconds <= 0:
+        raise ValueError("a budget must be longer than zero")
+    return seconds
+
+
+def parse_size(text: str) -> tuple[int, ...]:
+    """Spatial size in `32` (square or cube), `48x64`, `24x32x32`.
+
+    >>> parse_size("32"), parse_size("48x64")
+    ((32,), (48, 64))
+    """
+    if not re.fullmatch(r"\d{1,5}([x×]\d{1,5}){0,2}", text.strip()):
+        raise ValueError("write a size such as 32, 48x64 or 24x32x32")
+    size = tuple(int(n) for n in re.split("[x×]", text.strip()))
+    if min(size) < 1:
+        raise ValueError("every side must be at least 1 pixel")
+    return size
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """Everything that decides how a network is trained on a source.
+
+    Unknown or impossible values raise `UserError` naming the option.
+    """
+
+    data: str = setting("", "The data set: a path or an embedded set", "Data")
+    model: str = setting("simple", "The network (simple, lenet5)", "Network")
+    dropout: float = setting(0.2, "Share of features dropped before a Linear", "Network",
+                             low=0.0, high=0.95)  # fmt: skip
+    img_size: tuple[int, ...] | None = setting(
+        None, "Size of the network's input, 32 or 48x64; by default the data's own",
+        "Data", parse=parse_size)  # fmt: skip
+    val_fraction: float = setting(0.1, "Share held out for validation where the data has none",
+                                  "Data", low=0.001, high=0.9)  # fmt: skip
+    cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")
+    allow: str = setting("", "'corrupt': train although over 1 % of a split is unreadable",
+                         "Data", choices=("", "corrupt"))  # fmt: skip
+    strict: bool = setting(False, "Refuse unreadable pictures and copies across splits", "Data")
+
+    flip: str = setting("auto", "Mirror pictures: auto looks whether classes allow it",
+                        "Augmentation",
+                        choices=("auto", "none", "random", "alternating"))  # fmt: skip
+    translate: float = setting(0.125, "Largest shift, as a share of the side (reflect padding)",
+                               "Augmentation", low=0.0, high=0.5)  # fmt: skip
+    resized_crop: float = setting(1.0, "Smallest area of a random resized crop (1 = off)",
+                                  "Augmentation", low=0.01, high=1.0)  # fmt: skip
+    rotate: float = setting(0.0, "Largest rotation in degrees", "Augmentation",
+                            low=0.0, high=180.0)  # fmt: skip
+    jitter: float = setting(0.0, "Strength of brightness, contrast and saturation jitter",
+                            "Augmentation", low=0.0, high=1.0)  # fmt: skip
+    cutout: float = setting(0.0, "Side of the square that is cut out, as a share of the side",
+                            "Augmentation", low=0.0, high=0.9)  # fmt: skip
+    mixup: float = setting(0.0, "Mixup's alpha (0 = off)", "Augmentation",
+                           low=0.0, high=10.0)  # fmt: skip
+
+    epochs: int = setting(30, "Passes over the training split", "Training", low=1, high=1e6)
+    budget: float | None = setting(
+        None, "Train for this long instead of --epochs: 90s, 5m, 1h30m",
+        "Training", parse=parse_duration)  # fmt: skip
+    batch_size: int = setting(64, "Samples in one step of the optimizer", "Training",
+                              low=1, high=1e6)  # fmt: skip
+    accumulate: int = setting(1, "Micro-batches that one step is cut into", "Training",
+                              low=1, high=4096)  # fmt: skip
+    optimizer: str = setting("adamw", "The optimizer", "Training",
+                             choices=("sgd", "adam", "adamw"))  # fmt: skip
+    lr: float | None = setting(None, "Peak learning rate; by default the optimizer's own",
+                               "Training", low=1e-8, high=1e3)  # fmt: skip
+    momentum: float = setting(0.9, "Nesterov momentum of sgd", "Training", low=0.0, high=0.999)
+    weight_decay: float | None = setting(
+        None, "Weight decay of matrices and filters; by default the optimizer's own",
+        "Training", low=0.0, high=10.0)  # fmt: skip
+    schedule: str = setting("triangular", "Learning rate over time", "Training",
+                            choices=("constant", "step", "cosine", "triangular"))  # fmt: skip
+    warmup: float = setting(0.2, "Share of the training that the rate rises (triangular, cosine)",
+                            "Training", low=0.0, high=0.9)  # fmt: skip
+    label_smoothing: float = setting(0.1, "Share of the target spread over all classes",
+                                     "Training", low=0.0, high=0.9)  # fmt: skip
+    class_weights: bool = setting(False, "Weigh the loss by inverse class frequency", "Training")
+    balanced_sampling: bool = setting(False, "Draw every class equally often", "Training")
+    ema: float = setting(0.0, "Decay of the averaged weights that are evaluated (0 = off)",
+                         "Training", low=0.0, high=0.99999)  # fmt: skip
+    patience: int = setting(0, "Stop after this many epochs without progress (0 = never)",
+                            "Training", low=0, high=1e6)  # fmt: skip
+    clip_grad_norm: float = setting(0.0, "Largest norm of the gradient (0 = off)", "Training",
+                                    low=0.0, high=1e6)  # fmt: skip
+
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps", "Machine")
+    precision: str = setting("auto", "Arithmetic of forward and backward", "Machine",
+                             choices=("auto", "fp32", "bf16", "fp16"))  # fmt: skip
+    channels_last: bool = setting(True, "Keep maps in channels-last memory order", "Machine")
+    threads: int = setting(0, "CPU threads (0 = all of this process)", "Machine",
+                           low=0, high=4096)  # fmt: skip
+    checkpoint_every: float = setting(30.0, "Seconds between checkpoints within an epoch",
+                                      "Machine", low=0.0, high=1e6)  # fmt: skip
+    seed: int = setting(0, "The seed of every random stream", "Machine", low=0, high=2**53)
+
+    def __post_init__(self) -> None:
+        for f in dataclasses.fields(self):
+            object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> "FitConfig":
+        """From names and values; an unknown name raises `UserError` with the nearest one."""
+        known = [f.name for f in dataclasses.fields(cls)]
+        for name in settings:
+            if name not in known:
+                raise UserError(f"setting '{name}' is not known; {suggestion(name, known)}")
+        return cls(**settings)
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary that `from_settings` turns back into the same settings."""
+        return {
+            f.name: list(v) if isinstance(v := getattr(self, f.name), tuple) else v
+            for f in dataclasses.fields(self)
+        }
+
+    def changed_from_default(self) -> dict[str, Any]:
+        """Only the settings that differ from their defaults, in field order."""
+        return {
+            f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default
+        }
+
+
+def _checked(f: "dataclasses.Field[Any]", value: Any) -> Any:
+    """`value` in its field's type and within its rule, or a `UserError`."""
+    rule: _Rule = f.metadata["rule"]
+    option = "--" + f.name.replace("_", "-")
+    if value is None and f.default is None:
+        return None
+    if rule.parse is not None:
+        if isinstance(value, str):
+            try:
+                return rule.parse(value)
+            except ValueError as error:
+                raise UserError(f"{option}: {error}, got '{value}'") from None
+        if f.name == "img_size":
+            size = (value,) if isinstance(value, int) else tuple(value)
+            return parse_size("x".join(str(s) for s in size))
+        return parse_duration(str(value))
+    kind: Any = f.type if f.type in (str, bool, int) else float
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise UserError(f"{option} must be {_kind_name(kind)}, got {value!r}")
+    if rule.choices and value not in rule.choices:
+        raise UserError(
+            f"{option} '{value}' is not known; {suggestion(value, (c for c in rule.choices if c))}"
+        )
+    if kind in (int, float) and not rule.low <= value <= rule.high:
+        raise UserError(f"{option} must be between {rule.low:g} and {rule.high:g}, got {value}")
+    return value
+
+
+def _kind_name(kind: type) -> str:
+    return {str: "text", bool: "true or false", int: "a whole number", float: "a number"}[kind]

@@ -1,0 +1,157 @@
+"""`Loader`: batches made by tensor operations in the training process.
+
+No sample is touched by Python on its own: a chunk of a few batches is gathered from the
+store, augmented, normalised and cut. What a sample looks like depends on (seed, epoch,
+sample) alone, so an epoch can be entered at any batch and goes on bit for bit.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+
+from hubel.data.augment import Augment, mixup_partners
+from hubel.data.cache import Store
+from hubel.data.preprocess import Preprocess
+from hubel.randomness import generator, stream_seed
+
+__all__ = ["Batch", "Loader", "Transform"]
+
+_CHUNK_BYTES = 8 << 20  # float input made at once: a few batches, small enough for the cache
+
+Transform = Callable[[torch.Tensor, int], torch.Tensor]
+"""transform(picture uint8 (h, w, c), seed) -> picture of the same type and layout."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What the loop sees.
+
+    Attributes
+    ----------
+    input: float32 (n, c, *spatial), channels-last in memory.
+    target: int64 (n,), or float32 (n, num_classes) probabilities after mixup.
+    ids: int64 (n,), indices of the samples in their source.
+    """
+
+    input: torch.Tensor
+    target: torch.Tensor
+    ids: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def split(self, parts: int) -> list["Batch"]:
+        """Up to `parts` micro-batches of nearly equal size, in order, none empty."""
+        parts = min(parts, len(self))
+        columns = [t.tensor_split(parts) for t in (self.input, self.target, self.ids)]
+        return [Batch(*c) for c in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """Batches of samples `indices` of a store.
+
+    Attributes
+    ----------
+    store, targets: pixels and targets (n,) of the whole source.
+    indices: the samples of this split.
+    num_classes: length of a mixed target.
+    augment: applied to training batches; None for evaluation.
+    transform: a person's own transform of one picture, called before `augment`.
+    mixup: Beta parameter; 0 is off.
+    balanced: draw every class equally often (with replacement), an epoch as long as the split.
+    device: where batches are put.
+    """
+
+    store: Store
+    targets: npt.NDArray[np.int64]
+    indices: npt.NDArray[np.int64]
+    preprocess: Preprocess
+    batch_size: int
+    seed: int
+    num_classes: int
+    augment: Augment | None = None
+    transform: Transform | None = None
+    mixup: float = 0.0
+    balanced: bool = False
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        """Batches in an epoch; the last may be smaller, none is dropped."""
+        return -(-len(self.indices) // self.batch_size)
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """Positions (n,) in `indices` in the order in which `epoch` visits them."""
+        stream = generator(self.seed, "order", epoch)
+        n = len(self.indices)
+        if not self.balanced:
+            return torch.randperm(n, generator=stream)
+        targets = torch.from_numpy(self.targets[self.indices])
+        weights = 1.0 / targets.bincount(minlength=self.num_classes).clamp_min(1)
+        return torch.multinomial(weights[targets].double(), n, replacement=True, generator=stream)
+
+    def evaluation(self) -> Iterator[Batch]:
+        """Every sample once, in order, never augmented."""
+        indices = torch.from_numpy(self.indices)
+        targets = torch.from_numpy(self.targets)
+        for start in range(0, len(indices), self.batch_size):
+            ids = indices[start : start + self.batch_size]
+            pixels = self.store.gather(ids).to(self.device, non_blocking=True)
+            yield Batch(self.preprocess(pixels), targets[ids].to(self.device), ids)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The training batches of `epoch` from batch number `start` on."""
+        order = self.order(epoch)
+        indices = torch.from_numpy(self.indices)
+        targets = torch.from_numpy(self.targets)
+        n = len(indices)
+        draws = self.augment.draws(n, self.seed, epoch) if self.augment else None
+        mixing = mixup_partners(n, self.mixup, self.seed, epoch) if self.mixup else None
+
+        values = int(np.prod(self.store.size)) * self.store.in_channels
+        batches = max(1, _CHUNK_BYTES // (4 * values * self.batch_size))  # in one chunk
+        # Chunks lie on a fixed grid: entering mid-epoch must not move their borders.
+        first = start - start % batches
+        for batch in range(first, len(self), batches):
+            positions = order[batch * self.batch_size : (batch + batches) * self.batch_size]
+            input = self._inputs(indices[positions], positions, draws, epoch)
+            target = targets[indices[positions]].to(self.device)
+            if mixing is not None:
+                partners, shares = mixing[0][positions], mixing[1][positions].to(self.device)
+                other = self._inputs(indices[partners], partners, draws, epoch)
+                shape = (-1, *(1,) * (input.ndim - 1))
+                input = torch.lerp(other, input, shares.view(shape))
+                one_hot = F.one_hot(target, self.num_classes).float()
+                other_hot = F.one_hot(
+                    targets[indices[partners]].to(self.device), self.num_classes
+                ).float()
+                target = torch.lerp(other_hot, one_hot, shares[:, None])
+            chunk = Batch(input, target, indices[positions])
+            for number in range(max(batch, start), min(batch + batches, len(self))):
+                at = (number - batch) * self.batch_size
+                cut = slice(at, at + self.batch_size)
+                yield Batch(chunk.input[cut], chunk.target[cut], chunk.ids[cut])
+
+    def _inputs(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        draws: torch.Tensor | None,
+        epoch: int,
+    ) -> torch.Tensor:
+        """Network input (b, c, *spatial) of samples `ids`, augmented for `epoch`."""
+        pixels = self.store.gather(ids)
+        if self.transform is not None:
+            rows = [
+                self.transform(picture, stream_seed(self.seed, "transform", epoch, int(i)))
+                for picture, i in zip(pixels, ids, strict=True)
+            ]
+            pixels = torch.stack(rows)
+        pixels = pixels.to(self.device, non_blocking=True)
+        if self.augment is not None and draws is not None:
+            pixels = self.augment(pixels, draws[positions].to(self.device))
+        return self.preprocess(pixels)

@@ -1,0 +1,152 @@
+"""The first half of the road in one call: source, store, split and the cheap inspection."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from hubel.config import FitConfig
+from hubel.data.cache import Progress, Store, open_store
+from hubel.data.inspect import Leaks, leaks
+from hubel.data.source import Source, open_source
+from hubel.data.split import Split, split_source
+from hubel.errors import UserError
+from hubel.shapes import format_shape, per_dim
+
+__all__ = ["Data", "input_size", "open_data", "prepare_data", "restore_split"]
+
+_CORRUPT_SHARE = 0.01  # of a split: more unreadable samples than this stop a fit
+
+
+@dataclass(frozen=True)
+class Data:
+    """A source ready to train on."""
+
+    source: Source
+    store: Store
+    split: Split
+    leaks: Leaks
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """The facts that a run keeps as data.json."""
+        info = self.source.info
+        return {
+            "path": None if self.source.path is None else str(self.source.path.resolve()),
+            "format": info.format,
+            "fingerprint": self.store.fingerprint,
+            "spatial_dims": info.spatial_dims,
+            "in_channels": self.store.in_channels,
+            "size": list(self.store.size),
+            "classes": len(info.classes),
+            "samples": len(self.source),
+            "splits": {name: len(getattr(self.split, name)) for name in ("train", "val", "test")},
+            "unreadable": [{"id": p.id, "reason": p.reason} for p in self.store.problems],
+            "leaks": self.leaks.to_json(),
+            "notes": self.notes,
+        }
+
+    def split_json(self) -> dict[str, list[str]]:
+        """The ids of each split, kept in the run as split.json."""
+        return {
+            name: [self.source.ids[int(i)] for i in getattr(self.split, name)]
+            for name in ("train", "val", "test")
+        }
+
+
+def input_size(config: FitConfig, spatial_dims: int) -> tuple[int, ...] | None:
+    """--img-size for data of `spatial_dims` dimensions, None if it is left to the data."""
+    if config.img_size is None:
+        return None
+    if len(config.img_size) not in (1, spatial_dims):
+        raise UserError(
+            f"--img-size {format_shape(*config.img_size)} has {len(config.img_size)} sides, "
+            f"the data has {spatial_dims}: give one side for all, or {spatial_dims}"
+        )
+    sides = config.img_size[0] if len(config.img_size) == 1 else config.img_size
+    return per_dim(sides, spatial_dims)
+
+
+def open_data(
+    spec: str, size: tuple[int, ...] | None, *, cache: bool, progress: Progress | None
+) -> tuple[Source, Store]:
+    """The source that `spec` names and its pixels."""
+    source = open_source(spec)
+    return source, open_store(source, size=size, cache=cache, progress=progress)
+
+
+def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
+    """Open, read once, split, and look for what makes a result worthless.
+
+    Raises `UserError` when more than 1 % of a split is unreadable (unless --allow corrupt),
+    and with --strict when any is, or when copies lie across splits.
+    """
+    source = open_source(config.data)
+    size = input_size(config, source.info.spatial_dims)
+    store = open_store(source, size=size, cache=config.cache, progress=progress)
+    _refuse_corrupt(source, store, config)
+    split = split_source(
+        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
+    )
+    return _with_leaks(source, store, split, config)
+
+
+def restore_split(config: FitConfig, ids: dict[str, list[str]], progress: Progress | None) -> Data:
+    """The same data with the split that a run recorded. Raises `UserError` if ids are missing."""
+    source = open_source(config.data)
+    size = input_size(config, source.info.spatial_dims)
+    store = open_store(source, size=size, cache=config.cache, progress=progress)
+    position = {name: i for i, name in enumerate(source.ids)}
+    missing = [name for split in ids.values() for name in split if name not in position]
+    if missing:
+        raise UserError(
+            f"DATA '{config.data}' has lost {len(missing)} of the run's samples (first: "
+            f"'{missing[0]}'); put them back, or give the data to evaluate on explicitly"
+        )
+    arrays = {
+        name: np.array([position[i] for i in split], dtype=np.int64) for name, split in ids.items()
+    }
+    split = Split(arrays["train"], arrays["val"], arrays["test"], [])
+    return _with_leaks(source, store, split, config)
+
+
+def _with_leaks(source: Source, store: Store, split: Split, config: FitConfig) -> Data:
+    found = leaks(source, store, split)
+    if config.strict and found.count:
+        raise UserError(
+            f"--strict: {found.headline()}; remove the copies, or train without --strict"
+        )
+    notes = [*source.notes, *store.notes, *split.notes]
+    if store.problems:
+        first = store.problems[0]
+        notes.append(
+            f"skipped {len(store.problems)} unreadable "
+            f"sample{'s' if len(store.problems) > 1 else ''} "
+            f"(first: {first.id}: {first.reason}; all are listed in data.json)"
+        )
+    if found.count:
+        notes.append(f"WARNING: {found.headline()}; figures are given with and without them")
+    return Data(source, store, split, found, notes)
+
+
+def _refuse_corrupt(source: Source, store: Store, config: FitConfig) -> None:
+    if not store.problems:
+        return
+    first = store.problems[0]
+    if config.strict:
+        raise UserError(
+            f"--strict: {len(store.problems)} of {len(source)} samples are unreadable (first: "
+            f"{first.id}: {first.reason}); mend or remove them (hubel inspect lists all)"
+        )
+    for name in np.unique(source.splits):
+        inside: npt.NDArray[np.bool_] = source.splits == name
+        broken = int((inside & ~store.readable).sum())
+        if broken > _CORRUPT_SHARE * inside.sum() and config.allow != "corrupt":
+            where = f"split '{name}'" if name else "the data"
+            first = next(p for p in store.problems)
+            raise UserError(
+                f"{broken} of {int(inside.sum())} samples of {where} are unreadable, more than "
+                f"{_CORRUPT_SHARE:.0%} (first: {first.id}: {first.reason}); mend or remove them "
+                f"(hubel inspect lists all), or train without them by --allow corrupt"
+            )

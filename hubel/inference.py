@@ -1,0 +1,121 @@
+"""From a trained network to its outputs, and from a run folder to its trained network."""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from hubel.data.loader import Batch
+from hubel.data.preprocess import Preprocess
+from hubel.engine import Engine
+from hubel.errors import UserError
+from hubel.models import Model, ModelSpec, build
+from hubel.runs import RunFolder, write_atomic
+from hubel.tasks import TASKS, Task
+
+__all__ = ["Trained", "load_trained", "outputs", "save_trained", "tensors_from_bytes"]
+
+
+@torch.inference_mode()
+def outputs(
+    model: nn.Module, batches: Iterable[Batch], engine: Engine
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Outputs (n, …) float32, targets (n,) and ids (n,) of all batches, on the CPU.
+
+    The network is in evaluation mode meanwhile and in its former mode afterwards.
+    """
+    training = model.training
+    model.eval()
+    columns: tuple[list[torch.Tensor], ...] = ([], [], [])
+    try:
+        for batch in batches:
+            with engine.autocast():
+                output = model(engine.input(batch.input))
+            for column, value in zip(
+                columns, (output.float(), batch.target, batch.ids), strict=True
+            ):
+                column.append(value.cpu())
+    finally:
+        model.train(training)
+    output, target, ids = (torch.cat(column) for column in columns)
+    return output, target, ids
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished network with everything that its use needs."""
+
+    model: Model
+    spec: ModelSpec
+    task: Task
+    classes: tuple[str, ...]
+    preprocess: Preprocess
+
+
+def tensors_from_bytes(content: bytes, what: str) -> dict[str, torch.Tensor]:
+    """The tensors of a safetensors file. Raises `UserError` naming `what` if it is damaged."""
+    try:
+        return safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise UserError(
+            f"'{what}' is not a whole safetensors file ({error}); restore it from a copy"
+        ) from None
+
+
+def save_trained(run: RunFolder, model: nn.Module, spec: ModelSpec) -> None:
+    """Write model.safetensors, the network's specification in its header."""
+    tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
+    header = {"hubel": json.dumps(asdict(spec))}
+    write_atomic(run.path / "model.safetensors", safetensors.torch.save(tensors, header))
+
+
+def _read_model(run: RunFolder) -> tuple[bytes, dict[str, Any]]:
+    path = run.path / "model.safetensors"
+    try:
+        content = path.read_bytes()
+        with safetensors.safe_open(path, "pt") as file:
+            return content, json.loads(file.metadata()["hubel"])
+    except FileNotFoundError:
+        raise UserError(
+            f"the run '{run.path}' has no finished network (model.safetensors); "
+            f"hubel fit --resume {run.path} goes on with it"
+        ) from None
+    except (OSError, safetensors.SafetensorError, TypeError, KeyError, ValueError) as error:
+        raise UserError(f"'{path}' is damaged ({error}); restore it from a copy") from None
+
+
+def load_trained(run: RunFolder) -> Trained:
+    """The finished network of `run`, on the CPU, in evaluation mode."""
+    facts = run.read_json("run.json")
+    content, spec_json = _read_model(run)
+    checksum = facts.get("model_sha256")
+    spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
+    model = build(spec)
+    path = str(run.path / "model.safetensors")
+    _verify(content, checksum, path)
+    tensors = tensors_from_bytes(content, path)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise UserError(f"'{path}' does not fit its own description: {error}") from None
+    return Trained(
+        model.eval(),
+        spec,
+        TASKS[facts["task"]],
+        tuple(run.read_json("classes.json")),
+        Preprocess.from_json(run.read_json("preprocess.json")),
+    )
+
+
+def _verify(content: bytes, checksum: str | None, path: str) -> None:
+    if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
+        raise UserError(
+            f"'{path}' does not have the checksum recorded in run.json: it was changed or "
+            f"damaged; restore it from a copy"
+        )

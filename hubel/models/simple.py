@@ -1,0 +1,84 @@
+"""`simple`: the three-layer network of a first course lab.
+
+Three 3×3 convolutions of 16, 32 and 64 filters with padding 1, each followed by ReLU and
+2×2 max pooling, then a hidden layer of 512 features. 3×32×32 -> 64×4×4 = 1024 -> 512 -> 10.
+
+It differs from the lab's slide in one place that changes no result: pooling comes before
+ReLU. The two commute (ReLU never swaps two values), and a quarter of the values remain.
+Dropout, the lab's follow-up exercise, acts before both Linear layers.
+"""
+
+import torch
+from torch import nn
+
+from hubel.layers import conv, max_pool
+from hubel.models import MODELS, Model, require_size
+
+__all__ = ["Simple", "simple"]
+
+_CHANNELS = (16, 32, 64)
+
+
+class Simple(Model):
+    """See the module; input (n, in_channels, *input_size), output (n, num_classes)."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        num_classes: int,
+        input_size: tuple[int, ...],
+        spatial_dims: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        stages = []
+        size = input_size
+        for out_channels in _CHANNELS:
+            stages.append(
+                nn.Sequential(
+                    conv(spatial_dims, in_channels, out_channels, 3, padding=1),
+                    max_pool(spatial_dims, 2),
+                    nn.ReLU(),
+                )
+            )
+            in_channels = out_channels
+            size = tuple(side // 2 for side in size)
+        self.stages = nn.ModuleList(stages)
+        features = in_channels
+        for side in size:
+            features *= side
+        self.head = nn.Sequential(
+            nn.Flatten(),  # (n, 64, *size) -> (n, features)
+            nn.Dropout(dropout),
+            nn.Linear(features, 512),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(512, num_classes),
+        )
+
+    def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
+        """Maps at strides 2, 4 and 8 with 16, 32 and 64 channels."""
+        maps = []
+        for stage in self.stages:
+            input = stage(input)
+            maps.append(input)
+        return maps
+
+    def forward_head(self, features: list[torch.Tensor]) -> torch.Tensor:
+        """Outputs (n, num_classes)."""
+        output: torch.Tensor = self.head(features[-1])
+        return output
+
+
+@MODELS.register("simple")
+def simple(
+    *,
+    in_channels: int,
+    num_classes: int,
+    input_size: tuple[int, ...],
+    spatial_dims: int = 2,
+    dropout: float = 0.0,
+) -> Model:
+    """The lab's network for any input of at least 8 pixels a side."""
+    require_size("simple", input_size, 8)
+    return Simple(in_channels, num_classes, input_size, spatial_dims, dropout)

@@ -1,0 +1,231 @@
+"""The run folder: its layout, atomic writes, checksums and lock.
+
+    run/
+      run.json           what this is: task, model, state, environment, command
+      config.json        the settings of the fit
+      classes.json       class names, in the order of the network's outputs
+      preprocess.json    from stored pixels to network input
+      data.json          the data's fingerprint, counts, problems, copies across splits
+      split.json         the sample ids of each split
+      log.jsonl          one line an epoch
+      untrained.json     loss and class probabilities before the first step
+      checkpoints/       step-00000120/ (safetensors, JSON, manifest), latest
+      best/              the weights of the best epoch so far, with their manifest
+      model.safetensors  the finished network
+      result.json        what `hubel fit --json` prints
+      evaluation/        one folder a split: evaluation.json, report.html, figures/
+
+Everything is JSON, JSON lines, safetensors or HTML: readable without hubel, and without
+pickle. A file is replaced by rename, never written over, so that a crash or a full disk
+leaves the old one whole.
+"""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from hubel.errors import UserError
+
+__all__ = ["RunFolder", "folder_intact", "write_atomic", "write_checked_folder"]
+
+_MANIFEST = "manifest.json"
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename inside `folder` durable; some systems cannot, and need not."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomic(path: Path, content: bytes | str) -> None:
+    """Replace `path` by `content` so that a reader sees the old file or the new one, whole."""
+    data = content.encode() if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write_durably(temporary, data)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _fsync_folder(path.parent)
+
+
+def write_checked_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write `files` as a new `folder` with a manifest of their sha256, all or nothing.
+
+    An older folder of that name is replaced. Raises `OSError` when the disk is full, before
+    anything is written, with everything as it was.
+    """
+    needed = sum(len(content) for content in files.values()) + (64 << 10)
+    free = shutil.disk_usage(folder.parent).free
+    if free < needed:
+        raise OSError(
+            28, f"no space: {needed >> 20} MiB are needed, {free >> 20} MiB are free", str(folder)
+        )
+    fresh = folder.with_name(f".new-{folder.name}")
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        fresh.mkdir()
+        sums = {}
+        for name, content in files.items():
+            _write_durably(fresh / name, content)
+            sums[name] = hashlib.sha256(content).hexdigest()
+        _write_durably(fresh / _MANIFEST, json.dumps({"sha256": sums}, indent=1).encode())
+        _fsync_folder(fresh)
+        if folder.exists():
+            old = folder.with_name(f".old-{folder.name}")
+            shutil.rmtree(old, ignore_errors=True)
+            folder.rename(old)
+            fresh.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            fresh.rename(folder)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
+    _fsync_folder(folder.parent)
+
+
+def folder_intact(folder: Path) -> str:
+    """ "" if every file of a checked folder has the sum of its manifest, else what is wrong."""
+    try:
+        sums = json.loads((folder / _MANIFEST).read_text())["sha256"]
+        for name, expected in sums.items():
+            with (folder / name).open("rb") as file:
+                if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                    return f"{name} does not have the checksum of its manifest"
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+class RunFolder:
+    """One run on disk. Opening it reads nothing; each method reads or writes one file."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    @classmethod
+    def create(cls, path: str | Path) -> "RunFolder":
+        """A new, empty run folder. Raises `UserError` where there is something already."""
+        folder = cls(Path(path).expanduser())
+        try:
+            folder.path.mkdir(parents=True, exist_ok=True)
+            if any(folder.path.iterdir()):
+                fix = (
+                    f"go on with it by --resume {folder.path}, or name another folder"
+                    if folder.has("config.json")
+                    else "name a new or empty folder"
+                )
+                raise UserError(f"--output '{folder.path}' is not empty; {fix}")
+            folder.folder("checkpoints")
+        except OSError as error:
+            raise UserError(
+                f"--output '{folder.path}' cannot be written: {error.strerror or error}; "
+                f"name a folder that you may write to"
+            ) from None
+        return folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> "RunFolder":
+        """An existing run. Raises `UserError` where there is none."""
+        folder = cls(Path(path).expanduser())
+        if not folder.has("config.json"):
+            what = "is not a run folder" if folder.path.is_dir() else "does not exist"
+            raise UserError(
+                f"RUN '{folder.path}' {what}: there is no config.json in it; "
+                f"give the folder that hubel fit wrote"
+            )
+        return folder
+
+    def has(self, name: str) -> bool:
+        """Whether the run holds a file or folder of that name."""
+        return (self.path / name).exists()
+
+    def folder(self, name: str) -> Path:
+        """The path of a folder inside the run, made if it is not there."""
+        path = self.path / name
+        path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def read_json(self, name: str) -> Any:
+        """The content of a JSON file of the run. Raises `UserError` if it is missing or broken."""
+        path = self.path / name
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(
+                f"the run '{self.path}' has no {name}: it is not finished, or not whole; "
+                f"hubel fit --resume {self.path} goes on with it"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"'{path}' cannot be read: {error}; restore it from a copy") from None
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Write a JSON file of the run atomically; NaN and infinity are refused."""
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomic(self.path / name, text + "\n")
+
+    def log(self) -> list[dict[str, Any]]:
+        """The rows of log.jsonl; a last line that a crash cut short is left out."""
+        path = self.path / "log.jsonl"
+        rows = []
+        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+            with contextlib.suppress(ValueError):
+                rows.append(json.loads(line))
+        return rows
+
+    def append_log(self, row: Mapping[str, Any]) -> None:
+        """One more line of log.jsonl."""
+        with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row, allow_nan=False) + "\n")
+
+    def keep_log(self, epochs: int) -> None:
+        """Cut the log back to the rows of the first `epochs` epochs, as a resume needs."""
+        rows = [json.dumps(row) for row in self.log() if row["epoch"] <= epochs]
+        write_atomic(self.path / "log.jsonl", "".join(row + "\n" for row in rows))
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process. Raises `UserError` with the PID of another holder.
+
+        The operating system drops the lock with the process, however it ends.
+        """
+        lock = filelock.FileLock(self.path / ".lock")
+        holder = self.path / ".holder"
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            pid = holder.read_text().strip() if holder.exists() else "unknown"
+            raise UserError(
+                f"run '{self.path}' is in use by process {pid}; wait for it or stop it first"
+            ) from None
+        except OSError as error:
+            raise UserError(
+                f"run '{self.path}' cannot be written: {error.strerror or error}; "
+                f"give yourself the right to write there"
+            ) from None
+        try:
+            holder.write_text(str(os.getpid()))
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()

@@ -1,0 +1,63 @@
+"""`classify`: one label for each sample, by softmax and cross-entropy."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+
+from hubel.stats import wilson_interval
+from hubel.tasks import TASKS
+
+__all__ = ["Classify"]
+
+
+class Classify:
+    """Single-label classification; outputs are (n, num_classes) logits."""
+
+    name = "classify"
+    score = "top1"
+
+    def num_outputs(self, num_classes: int) -> int:
+        """One logit a class."""
+        return num_classes
+
+    def loss(
+        self,
+        output: torch.Tensor,
+        target: torch.Tensor,
+        *,
+        label_smoothing: float = 0.0,
+        class_weights: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Cross-entropy in nats; `target` (n,) labels or (n, num_classes) probabilities."""
+        return F.cross_entropy(
+            output.float(), target, weight=class_weights, label_smoothing=label_smoothing
+        )
+
+    def num_right(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        """How often the largest logit is the label (the leading one of a mixed target)."""
+        labels = target if target.ndim == 1 else target.argmax(1)
+        return (output.argmax(1) == labels).sum()
+
+    def untrained_loss(self, num_classes: int) -> float:
+        """ln(num_classes): every class equally likely."""
+        return math.log(num_classes)
+
+    def probabilities(self, output: torch.Tensor) -> torch.Tensor:
+        """Softmax over the classes."""
+        return output.float().softmax(1)
+
+    def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
+        """`top1` with its 95 % Wilson interval, `loss` in nats without smoothing, and `n`."""
+        n = len(target)
+        right = int(self.num_right(output, target))
+        return {
+            "top1": right / n,
+            "top1_interval": list(wilson_interval(right, n)),
+            "loss": float(self.loss(output, target)),
+            "n": n,
+        }
+
+
+TASKS.register("classify")(Classify())

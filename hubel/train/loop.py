@@ -1,0 +1,348 @@
+"""The training loop: one, visible, for every task, device and number of dimensions."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+
+from hubel.config import FitConfig
+from hubel.data.loader import Loader
+from hubel.engine import Engine
+from hubel.errors import Interrupted, UserError
+from hubel.inference import outputs
+from hubel.runs import RunFolder
+from hubel.tasks import Task
+from hubel.train.best import save_best
+from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
+from hubel.train.schedules import Schedule
+from hubel.train.signals import StopRequest
+
+__all__ = ["Position", "Report", "Training", "checkpoint", "restore", "train"]
+
+_CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the device
+_MAX_ROLLBACKS = 3
+
+Report = Callable[[dict[str, Any]], None]
+"""report(facts of the moment): called after a few steps, and with "note" for a sentence."""
+
+
+@dataclass
+class Position:
+    """Where the training stands: with the tensors, all that the next step depends on.
+
+    `elapsed_s` is the time spent in the loop, over all resumes; `limit_s` is when it ends,
+    in that time, if a budget was given. `epoch_…` sum over the running epoch.
+    """
+
+    epoch: int = 0
+    batch: int = 0
+    step: int = 0
+    samples: int = 0
+    elapsed_s: float = 0.0
+    limit_s: float | None = None
+    epoch_loss: float = 0.0
+    epoch_right: float = 0.0
+    epoch_samples: int = 0
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    accumulate: int = 1
+    rate_scale: float = 1.0
+    rollbacks: int = 0
+    finished: bool = False
+
+
+@dataclass
+class Training:
+    """What the loop works with; put together by `hubel.train.fit`."""
+
+    config: FitConfig
+    run: RunFolder
+    model: nn.Module
+    average: AveragedModel | None
+    task: Task
+    loader: Loader
+    validation: Loader
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    engine: Engine
+    stop: StopRequest
+    report: Report
+    class_weights: torch.Tensor | None = None
+    scaler: torch.amp.GradScaler = field(
+        default_factory=lambda: torch.amp.GradScaler(enabled=False)
+    )
+    at: Position = field(default_factory=Position)
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The network that validation sees: the averaged one where there is one."""
+        return self.model if self.average is None else self.average.module
+
+
+def train(t: Training) -> None:
+    """Train until the epochs or the budget are used up, from wherever `t.at` stands.
+
+    Raises `Interrupted` after a signal, everything saved; `UserError` when the loss stays
+    non-finite or the memory too small.
+    """
+    at, config = t.at, t.config
+    started = t.clock() - at.elapsed_s
+    last_saved = t.clock()
+    while not at.finished:
+        epoch_started = t.clock()
+        samples_before = at.epoch_samples
+        t.model.train()
+        # Sums of the epoch stay on the device: reading them would make it wait.
+        loss_sum = torch.tensor(at.epoch_loss, dtype=torch.float64, device=t.engine.device)
+        right_sum = torch.tensor(at.epoch_right, dtype=torch.float64, device=t.engine.device)
+        rate, done, diverged = 0.0, 0.0, False
+
+        for batch in t.loader.epoch(at.epoch, at.batch):
+            # 1. The learning rate follows the share that is done, of steps or of time.
+            done = _share_done(t, started)
+            if done >= 1.0 and at.step > 0:  # at least one step, however short the budget
+                break
+            rate = set_rate(t.optimizer, t.schedule(done) * at.rate_scale)
+
+            # 2. Forward and backward, in micro-batches if memory asks for it.
+            while True:
+                draws = torch.get_rng_state()
+                try:
+                    batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
+                    for part in batch.split(at.accumulate):
+                        with t.engine.autocast():
+                            output = t.model(t.engine.input(part.input))
+                        loss = t.task.loss(
+                            output,
+                            part.target,
+                            label_smoothing=config.label_smoothing,
+                            class_weights=t.class_weights,
+                        )
+                        t.scaler.scale(loss * (len(part) / len(batch))).backward()
+                        batch_loss += loss.detach() * len(part)
+                        batch_right += t.task.num_right(output.detach(), part.target)
+                    break
+                except (RuntimeError, MemoryError) as error:
+                    t.optimizer.zero_grad()
+                    _halve_micro_batch(t, error, len(batch))
+                    torch.set_rng_state(draws)
+
+            # 3. The step of the optimizer, then of the averaged weights.
+            if config.clip_grad_norm > 0:
+                t.scaler.unscale_(t.optimizer)
+                nn.utils.clip_grad_norm_(t.model.parameters(), config.clip_grad_norm)
+            t.scaler.step(t.optimizer)
+            t.scaler.update()
+            t.optimizer.zero_grad()
+            if t.average is not None:
+                t.average.update_parameters(t.model)
+
+            # 4. Book-keeping; now and then a look at the loss, a checkpoint, a stop.
+            loss_sum += batch_loss
+            right_sum += batch_right
+            at.batch += 1
+            at.step += 1
+            at.samples += len(batch)
+            at.epoch_samples += len(batch)
+            at.elapsed_s = t.clock() - started
+            if at.step % _CHECK_EVERY == 0:
+                at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+                if not math.isfinite(at.epoch_loss):
+                    diverged = True
+                    break
+                _report_step(t, started, rate, epoch_started, samples_before)
+            due = config.checkpoint_every > 0 and t.clock() - last_saved > config.checkpoint_every
+            if t.stop or due:
+                at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+                if math.isfinite(at.epoch_loss):
+                    checkpoint(t, border=False)
+                last_saved = t.clock()
+            if t.stop:
+                raise _interrupted(t)
+
+        at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+        if diverged or not math.isfinite(at.epoch_loss):
+            _roll_back(t)
+            started = t.clock() - at.elapsed_s
+            continue
+
+        # 5. The epoch's end: validation without augmentation, the log, best so far, a checkpoint.
+        if at.epoch_samples > 0:
+            train_seconds = max(t.clock() - epoch_started, 1e-9)
+            _end_epoch(t, rate, (at.epoch_samples - samples_before) / train_seconds, started)
+        at.elapsed_s = t.clock() - started
+        at.finished = (
+            _share_done(t, started) >= 1.0
+            or done >= 1.0
+            or (config.patience > 0 and at.epoch - at.best_epoch >= config.patience)
+        )
+        checkpoint(t, border=True)
+        last_saved = t.clock()
+        if t.stop and not at.finished:
+            raise _interrupted(t)
+
+
+def _share_done(t: Training, started: float) -> float:
+    """The share of the training that lies behind: of the budget, else of the epochs."""
+    if t.at.limit_s is not None:
+        return min((t.clock() - started) / max(t.at.limit_s, 1e-9), 1.0)
+    return t.at.step / (t.config.epochs * len(t.loader))
+
+
+def _end_epoch(t: Training, rate: float, speed: float, started: float) -> None:
+    """Validate, write the log's line, keep the weights if they are the best so far."""
+    at = t.at
+    validation_started = t.clock()
+    output, target, _ = outputs(t.evaluated, t.validation.evaluation(), t.engine)
+    metrics = t.task.metrics(output, target)
+    score = metrics[t.task.score]
+    at.epoch += 1
+    if score > at.best_score and math.isfinite(metrics["loss"]):
+        at.best_score, at.best_epoch = score, at.epoch
+        save_best(t.run, t.evaluated, at.epoch, score)
+    row = {
+        "epoch": at.epoch,
+        "step": at.step,
+        "train_loss": at.epoch_loss / at.epoch_samples,
+        f"train_{t.task.score}": at.epoch_right / at.epoch_samples,
+        "val_loss": metrics["loss"] if math.isfinite(metrics["loss"]) else None,
+        f"val_{t.task.score}": score,
+        "lr": rate,
+        "images_per_s": speed,
+        "seconds": t.clock() - started,
+        "validation_s": t.clock() - validation_started,
+    }
+    t.run.append_log(row)
+    t.report({"row": row})
+    at.batch, at.epoch_samples, at.epoch_loss, at.epoch_right = 0, 0, 0.0, 0.0
+
+
+def _report_step(
+    t: Training, started: float, rate: float, epoch_started: float, samples_before: int
+) -> None:
+    at = t.at
+    done = _share_done(t, started)
+    elapsed = t.clock() - started
+    t.report(
+        {
+            "epoch": at.epoch + 1,
+            "done": done,
+            "loss": at.epoch_loss / at.epoch_samples,
+            "top1": at.epoch_right / at.epoch_samples,
+            "lr": rate,
+            "images_per_s": (at.epoch_samples - samples_before)
+            / max(t.clock() - epoch_started, 1e-9),
+            "left_s": elapsed * (1 - done) / max(done, 1e-9),
+        }
+    )
+
+
+def _interrupted(t: Training) -> Interrupted:
+    return Interrupted(
+        f"stopped in epoch {t.at.epoch + 1}, everything is saved; "
+        f"go on with: hubel fit --resume {t.run.path}",
+        t.stop.exit_code,
+    )
+
+
+def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
+    """After too little memory: the same batch in twice as many parts. Re-raises other errors."""
+    text = str(error)
+    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "not enough memory" in text or "can't allocate memory" in text
+    )
+    if not memory:
+        raise error
+    if t.at.accumulate >= batch:
+        raise UserError(
+            f"the memory of {t.engine.device} is too small for one sample of this network; "
+            f"choose a smaller --img-size or network"
+        ) from None
+    t.at.accumulate *= 2
+    if t.engine.device.type == "cuda":
+        torch.cuda.empty_cache()
+    t.report(
+        {
+            "note": f"out of memory: each batch of {batch} now goes in {t.at.accumulate} parts "
+            f"(same step; batch norm sees the parts)"
+        }
+    )
+
+
+def checkpoint(t: Training, *, border: bool) -> None:
+    """A checkpoint of everything the next step depends on."""
+    generators = {"cpu": torch.get_rng_state()}
+    if t.engine.device.type == "cuda":
+        generators["cuda"] = torch.cuda.get_rng_state(t.engine.device)
+    tensors = {
+        "model": _cpu(t.model.state_dict()),
+        "optimizer": optimizer_tensors(t.optimizer),
+        "generators": generators,
+    }
+    if t.average is not None:
+        tensors["average"] = _cpu(t.average.state_dict())
+    position = asdict(t.at)
+    if not math.isfinite(position["best_score"]):
+        position["best_score"] = None
+    state = {
+        "position": position,
+        "scaler": t.scaler.state_dict(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "engine": str(t.engine),
+    }
+    save_checkpoint(
+        t.run, Checkpoint(tensors, state), step=t.at.step, rollbacks=t.at.rollbacks, border=border
+    )
+
+
+def restore(t: Training, saved: Checkpoint) -> None:
+    """Put weights, averages, optimizer, generators, scaler and position back."""
+    # load_state_dict copies into the module's own tensors: device and memory order stay.
+    t.model.load_state_dict(saved.tensors["model"])
+    if t.average is not None:
+        t.average.load_state_dict(saved.tensors["average"])
+    load_optimizer_tensors(t.optimizer, saved.tensors.get("optimizer", {}))
+    torch.set_rng_state(saved.tensors["generators"]["cpu"])
+    if t.engine.device.type == "cuda" and "cuda" in saved.tensors["generators"]:
+        torch.cuda.set_rng_state(saved.tensors["generators"]["cuda"], t.engine.device)
+    t.scaler.load_state_dict(saved.state["scaler"])
+    position = saved.state["position"]
+    if position["best_score"] is None:
+        position["best_score"] = -math.inf
+    for name, value in position.items():
+        setattr(t.at, name, value)
+
+
+def _roll_back(t: Training) -> None:
+    """Back to the last epoch's end with half the rate; give up after a few times."""
+    at = t.at
+    epoch, rollbacks, scale = at.epoch + 1, at.rollbacks + 1, at.rate_scale / 2
+    if rollbacks > _MAX_ROLLBACKS:
+        raise UserError(
+            f"the loss became non-finite in epoch {epoch}, and again after {_MAX_ROLLBACKS} "
+            f"roll-backs with halved rates; give a smaller --lr (or --clip-grad-norm 1)"
+        )
+    found = load_checkpoint(t.run, border=True)
+    assert found is not None  # noqa: S101 — the first checkpoint is written before the first step
+    restore(t, found[0])
+    at.rollbacks, at.rate_scale = rollbacks, scale
+    t.run.keep_log(at.epoch)
+    checkpoint(t, border=True)
+    t.report(
+        {
+            "note": f"the loss became non-finite in epoch {epoch}: rolled back to the end of "
+            f"epoch {at.epoch}, the learning rate is now {scale:g} of what was asked"
+        }
+    )
+
+
+def _cpu(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in tensors.items()}

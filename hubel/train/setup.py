@@ -1,0 +1,170 @@
+"""Putting a training together from a configuration and its data."""
+
+import importlib.metadata
+import platform
+import shlex
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import torch
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hubel.config import FitConfig
+from hubel.data.augment import Augment
+from hubel.data.loader import Loader, Transform
+from hubel.data.prepare import Data
+from hubel.data.preprocess import Preprocess
+from hubel.engine import choose_engine
+from hubel.fits import check_fits
+from hubel.models import ModelSpec, build
+from hubel.randomness import stream_seed
+from hubel.runs import RunFolder
+from hubel.tasks import Task
+from hubel.train.loop import Position, Report, Training
+from hubel.train.optimizers import make_optimizer
+from hubel.train.schedules import make_schedule
+from hubel.train.signals import StopRequest
+
+__all__ = ["assemble", "run_facts", "settle_flip"]
+
+_EVALUATION_BATCH = 512
+
+
+def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
+    """`config` with flip "auto" decided by the data, and a sentence that says so."""
+    if config.flip != "auto":
+        return config, ""
+    if data.source.info.flip_safe:
+        return replace(config, flip="alternating"), ""
+    return replace(config, flip="none"), (
+        "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
+    )
+
+
+def assemble(
+    config: FitConfig,
+    run: RunFolder,
+    data: Data,
+    task: Task,
+    preprocess: Preprocess,
+    stop: StopRequest,
+    report: Report,
+    transform: Transform | None,
+) -> tuple[Training, ModelSpec]:
+    """The network, freshly initialised from the seed, and all that trains it."""
+    engine = choose_engine(config)
+    num_classes = len(data.source.info.classes)
+    spec = ModelSpec(
+        config.model,
+        data.store.in_channels,
+        task.num_outputs(num_classes),
+        data.store.size,
+        config.dropout,
+    )
+    torch.manual_seed(stream_seed(config.seed, "model"))
+    model = build(spec)
+    check_fits(model, spec.input_shape)
+    engine.place(model)
+    train_targets = data.source.targets[data.split.train]
+    class_weights = None
+    if config.class_weights:
+        counts = np.bincount(train_targets, minlength=num_classes).clip(1)
+        weights = len(train_targets) / (num_classes * counts)
+        class_weights = torch.tensor(weights, dtype=torch.float32, device=engine.device)
+    augment = Augment(
+        flip=config.flip,
+        translate=config.translate,
+        resized_crop=config.resized_crop,
+        rotate=config.rotate,
+        jitter=config.jitter,
+        cutout=config.cutout,
+        fill=tuple(m * preprocess.scale for m in preprocess.mean),
+    )
+    loader = Loader(
+        data.store,
+        data.source.targets,
+        data.split.train,
+        preprocess,
+        config.batch_size,
+        config.seed,
+        num_classes,
+        augment=augment,
+        transform=transform,
+        mixup=config.mixup,
+        balanced=config.balanced_sampling,
+        device=engine.device,
+    )
+    validation = replace(
+        loader,
+        indices=data.split.val,
+        batch_size=_EVALUATION_BATCH,
+        augment=None,
+        transform=None,
+        mixup=0.0,
+        balanced=False,
+    )
+    average = None
+    if config.ema > 0:
+        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+    # The training's own stream for dropout, apart from the weights' one.
+    torch.manual_seed(stream_seed(config.seed, "training"))
+    training = Training(
+        config=config,
+        run=run,
+        model=model,
+        average=average,
+        task=task,
+        loader=loader,
+        validation=validation,
+        optimizer=make_optimizer(model, config),
+        schedule=make_schedule(config),
+        engine=engine,
+        stop=stop,
+        report=report,
+        class_weights=class_weights,
+        scaler=torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16"),
+        at=Position(accumulate=config.accumulate),
+    )
+    return training, spec
+
+
+def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[str, Any]:
+    """What run.json says: enough to know how this run came about."""
+    packages = ("hubel", "torch", "torchvision", "numpy", "pillow", "safetensors")
+    return {
+        "run": str(t.run.path),
+        "task": t.task.name,
+        "model": spec.name,
+        "spec": asdict(spec),
+        "params": sum(p.numel() for p in t.model.parameters()),
+        "engine": str(t.engine),
+        "seed": t.config.seed,
+        "custom_transform": custom_transform,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": _command(t.config, t.run),
+        "environment": {
+            "python": platform.python_version(),
+            "system": platform.platform(),
+            "machine": platform.machine(),
+            "threads": torch.get_num_threads(),
+            **{name: importlib.metadata.version(name) for name in packages},
+        },
+    }
+
+
+def _command(config: FitConfig, run: RunFolder) -> str:
+    """The command line that trains the same again."""
+    words = ["hubel", "fit", config.data]
+    for name, value in config.changed_from_default().items():
+        option = "--" + name.replace("_", "-")
+        if name == "data":
+            continue
+        if isinstance(value, bool):
+            words.append(option if value else option.replace("--", "--no-", 1))
+        elif isinstance(value, tuple):
+            words += [option, "x".join(str(v) for v in value)]
+        else:
+            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join([*words, "--output", str(run.path)])
