@@ -163,9 +163,9 @@ def _some_groups(
     """Which samples to hold out; whole groups, whose class counts come close to the quotas.
 
     The first half of the quota (or more) is filled by groups in random order, the rest by
-    taking, one after the other, the group that brings the class counts nearest to the quotas (squared
-    distance, each class relative to its quota), until none brings them nearer; at least one
-    is taken. No group is taken that would leave a class without a sample.
+    taking, one after the other, the group that brings the class counts nearest to the quotas
+    (squared distance, each class relative to its quota), until none brings them nearer; at
+    least one is taken. No group is taken that would leave a class without a sample.
     """
     names, group_of = np.unique(groups, return_inverse=True)
     table = np.zeros((len(names), quota.size), np.int64)  # samples of each class by group
@@ -177,8 +177,8 @@ def _some_groups(
     # Choosing costs time for each group taken: no more than about _CHOSEN are.
     at_random = max(quota.sum() / 2, quota.sum() - _CHOSEN * table.sum() / len(names))
     chosen[order] = np.cumsum(table[order].sum(axis=1)) <= at_random
-    if bool((table[~chosen].sum(axis=0) == 0).any()):
-        chosen[:] = False
+    emptied = table[~chosen].sum(axis=0) == 0
+    chosen &= ~(table[:, emptied] > 0).any(axis=1)
     squares = (table * table / quota).sum(axis=1)
     while True:
         missing = quota - table[chosen].sum(axis=0)
