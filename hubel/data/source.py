@@ -125,6 +125,15 @@ class Source(ABC):
         Raises `UnreadableSampleError` with the reason.
         """
 
+    def batch(self, indices: npt.NDArray[np.int64]) -> Array | None:
+        """Pixels of many samples at once, (b, *spatial, c), where a format holds arrays.
+
+        None (the default) where samples are decoded one by one. A format that overrides
+        this gives exactly the rows that `decode` would give, in `info.size` and
+        `info.in_channels`; it is read in this process and never copied to another.
+        """
+        return None
+
     def __getitem__(self, i: int) -> Sample:
         pixels = self.decode(self.content(i), i, self.info.in_channels)
         return Sample(pixels, int(self.targets[i]), self.ids[i], str(self.splits[i]))

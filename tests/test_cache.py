@@ -1,0 +1,668 @@
+"""The cache: the same pixels by every way, and nothing half-valid whatever happens."""
+
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from cache_sources import ArraySource, FileSource, write_picture, write_pictures
+
+from hubel.data import cache_build, cache_folder, ingest
+from hubel.data.cache import Problem, open_store
+from hubel.data.ingest import Reader, Task
+from hubel.data.resize import resize
+from hubel.errors import UserError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_pictures(tmp_path / "pictures", 20)
+
+
+@pytest.fixture
+def cache_dir(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def with_processes(monkeypatch):
+    """Start processes after the second chunk, however short the rest is."""
+    monkeypatch.setattr(ingest, "WORTH_S", 0.0)
+    monkeypatch.setattr(ingest, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(ingest, "num_workers", lambda: 2)
+
+
+def contents(cache_dir: Path) -> list[Path]:
+    return [p for p in cache_dir.iterdir() if p.name not in ("index", "locks")]
+
+
+def expected_rows(source, size, channels=3):
+    rows = []
+    for i in range(len(source)):
+        pixels = resize(source.decode(source.content(i), i), size)
+        rows.append(np.repeat(pixels, channels, -1) if pixels.shape[-1] == 1 else pixels)
+    return np.stack(rows)
+
+
+# The same rows by every way
+
+
+def test_rows_are_the_decoded_pictures_in_order(folder, cache_dir):
+    source = FileSource(folder)
+    store = open_store(source, cache_dir=cache_dir)
+    assert (store.size, store.in_channels) == ((6, 5), 3)
+    assert store.pixels.dtype == torch.uint8
+    np.testing.assert_array_equal(store.pixels.numpy(), expected_rows(source, (6, 5)))
+    assert store.readable.all()
+    assert store.problems == []
+    assert store.notes == []
+    assert (store.sizes == [6, 5]).all()
+    assert (store.channels == 3).all()
+
+
+def test_processes_and_streaming_give_the_same_bit_for_bit(folder, cache_dir, with_processes):
+    write_picture(folder / "cat_grey.png", np.arange(56).reshape(7, 8, 1))
+    (folder / "dog_bad.png").write_bytes(b"no picture")
+    stored = open_store(FileSource(folder), size=(9, 4), cache_dir=cache_dir)
+    source = FileSource(folder)
+    streamed = open_store(source, size=(9, 4), cache=False)
+    assert source.num_decoded < len(source)  # processes did the rest
+    here = ingest.Reader(FileSource(folder))
+    here._stay_here = True
+    assert [c.problems for c in here.read(Task(decode=True)) if c.problems] == [
+        [(21, "is not a picture")]
+    ]
+    order = torch.tensor([21, 3, 3, 0, 20, 19])
+    assert streamed.pixels is None
+    assert torch.equal(stored.gather(order), streamed.gather(order))
+    assert torch.equal(stored.gather(order), stored.pixels[order])
+    for name in ("size", "in_channels", "problems", "fingerprint", "notes"):
+        assert getattr(stored, name) == getattr(streamed, name), name
+    for name in ("readable", "digests", "sizes", "channels"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(streamed, name), name)
+    rows = stored.pixels.numpy()
+    keep = [i for i in range(22) if i != 21]
+    here.source.ids = [here.source.ids[i] for i in keep]
+    np.testing.assert_array_equal(rows[keep], expected_rows(here.source, (9, 4)))
+
+
+def test_digests_tell_copies(folder, cache_dir):
+    (folder / "dog_copy.png").write_bytes((folder / "cat_0000.png").read_bytes())
+    store = open_store(FileSource(folder), cache_dir=cache_dir)
+    assert store.digests.dtype == "S32"
+    assert store.digests[0] == store.digests[20]
+    assert len(set(store.digests.tolist())) == 20
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+@pytest.mark.parametrize("batched", [True, False])
+def test_arrays_are_read_in_this_process(cache_dir, dtype, batched, request):
+    rows = np.random.default_rng(0).uniform(0, 255, (600, 4, 3, 2, 1)).astype(dtype)
+    source = ArraySource(rows, batched)
+    if batched:  # even where processes would be worth it
+        request.getfixturevalue("with_processes")
+    for cache in (True, False):
+        store = open_store(source, cache=cache, cache_dir=cache_dir)
+        assert (store.size, store.in_channels) == ((4, 3, 2), 1)
+        got = store.gather(torch.arange(600))
+        np.testing.assert_array_equal(got.numpy(), rows)
+        assert got.dtype == getattr(torch, dtype)
+    assert (source.num_decoded == 0) == batched
+
+
+def test_writing_into_the_tensor_leaves_the_file_alone(folder, cache_dir):
+    store = open_store(FileSource(folder), cache_dir=cache_dir)
+    before = store.pixels.clone()
+    store.pixels.zero_()
+    assert torch.equal(open_store(FileSource(folder), cache_dir=cache_dir).pixels, before)
+
+
+# The stated size and channels
+
+
+@pytest.mark.parametrize(
+    ("shapes", "asked", "size", "note"),
+    [
+        ([(6, 5)] * 4, None, (6, 5), None),
+        (
+            [(6, 5)] * 4,
+            (8, 8),
+            (8, 8),
+            "pictures of 6×5 are stretched and stored at 8×8 (height×width; choose with "
+            "--img-size)",
+        ),
+        (
+            [(30, 40), (480, 640), (140, 200), (150, 130)],
+            None,
+            (128, 128),  # the median short side is 135
+            "pictures from 30×40 to 480×640 are stretched and stored at 128×128 "
+            "(height×width; choose with --img-size)",
+        ),
+        ([(9, 8), (7, 9)], None, (32, 32), "from 7×9 to 9×8"),
+        ([(400, 500), (500, 400)], None, (224, 224), "stored at 224×224"),
+        ([(64, 64), (64, 64), (70, 64)], None, (64, 64), "1 of 3 pictures are of 70×64"),
+    ],
+)
+def test_the_stated_size(tmp_path, cache_dir, shapes, asked, size, note):
+    for i, shape in enumerate(shapes):
+        (tmp_path / "p").mkdir(exist_ok=True)
+        write_picture(tmp_path / "p" / f"p_{i}.png", np.zeros((*shape, 3)))
+    store = open_store(FileSource(tmp_path / "p"), size=asked, cache_dir=cache_dir)
+    assert store.size == size
+    assert store.pixels.shape == (len(shapes), *size, 3)
+    assert store.sizes.tolist() == [list(s) for s in shapes]
+    assert len(store.notes) == (note is not None)
+    assert note is None or note in store.notes[0]
+
+
+def test_the_formats_size_and_channels_come_first(folder, cache_dir):
+    source = FileSource(folder, size=(12, 10), in_channels=3)
+    assert open_store(source, cache_dir=cache_dir).size == (12, 10)
+
+
+def test_channels_that_do_not_go_with_the_formats_are_a_problem(folder, cache_dir):
+    write_picture(folder / "cat_grey.png", np.zeros((6, 5, 1)))
+    store = open_store(FileSource(folder, in_channels=1), cache_dir=cache_dir)
+    assert store.in_channels == 1
+    assert store.readable.sum() == 1
+    assert store.problems[0] == Problem("cat_0000.png", "has 3 channels where the set has 1")
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_colour_among_grey_that_the_look_missed_starts_over(
+    tmp_path, cache_dir, cache, with_processes
+):
+    path = write_pictures(tmp_path / "p", 100, shape=(4, 4, 1))
+    source = FileSource(path)
+    missed = next(i for i in range(50, 100) if i not in set(look_of(100)))
+    write_picture(path / source.ids[missed], np.arange(48).reshape(4, 4, 3))
+    store = open_store(FileSource(path), cache=cache, cache_dir=cache_dir)
+    assert store.in_channels == 3
+    np.testing.assert_array_equal(
+        store.gather(torch.arange(100)).numpy(), expected_rows(FileSource(path), (4, 4))
+    )
+    assert store.notes == ["99 of 100 pictures are grey: stored with 3 channels"]
+
+
+def look_of(num_samples):
+    from hubel.data.layout import look_indices
+
+    return look_indices(num_samples, size_is_known=False).tolist()
+
+
+@pytest.mark.parametrize("size", [(8,), (8, 8, 8), (0, 8)])
+def test_a_size_that_does_not_fit(folder, cache_dir, size):
+    with pytest.raises(UserError, match=r"--img-size \(.*\) does not fit .* give 2 whole numbers"):
+        open_store(FileSource(folder), size=size, cache_dir=cache_dir)
+
+
+# Unreadable samples
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_unreadable_samples_are_named_and_zero(folder, cache_dir, cache):
+    source = FileSource(folder)
+    (folder / "cat_0004.png").write_bytes(b"no picture")
+    (folder / "dog_0007.png").unlink()
+    store = open_store(source, cache=cache, cache_dir=cache_dir)
+    assert store.problems == [
+        Problem("cat_0004.png", "is not a picture"),
+        Problem("dog_0007.png", "No such file or directory"),
+    ]
+    bad = [source.ids.index(p.id) for p in store.problems]
+    assert np.flatnonzero(~store.readable).tolist() == bad
+    assert store.digests[bad].tolist() == [b"", b""]
+    assert (store.sizes[bad] == 0).all()
+    assert (store.channels[bad] == 0).all()
+    assert store.gather(torch.tensor(bad)).sum() == 0
+
+
+def test_a_mended_file_is_read(folder, cache_dir):
+    path = folder / "cat_0004.png"
+    good = path.read_bytes()
+    path.write_bytes(b"no picture")
+    assert not open_store(FileSource(folder), cache_dir=cache_dir).readable.all()
+    path.write_bytes(good)
+    assert open_store(FileSource(folder), cache_dir=cache_dir).readable.all()
+
+
+def test_a_file_that_could_not_be_opened_is_tried_again(folder, cache_dir):
+    class Locked(FileSource):
+        locked = True
+
+        def content(self, i):
+            if self.locked and i == 3:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return super().content(i)
+
+    source = Locked(folder)
+    assert open_store(source, cache_dir=cache_dir).problems[0].reason == "Permission denied"
+    source.locked = False  # its stamp is what it was
+    assert open_store(source, cache_dir=cache_dir).readable.all()
+
+
+def test_nothing_readable(tmp_path, cache_dir):
+    for i in range(40):
+        (tmp_path / f"a_{i}").write_bytes(b"no picture")
+    match = r"DATA '.*': none of its 40 samples can be read; the first is 'a_0': is not a picture"
+    with pytest.raises(UserError, match=match):
+        open_store(FileSource(tmp_path), cache_dir=cache_dir)
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_a_defect_of_a_decoder_names_the_sample(folder, cache_dir, processes, request):
+    if processes:
+        request.getfixturevalue("with_processes")
+    (folder / "dog_0019.png").write_bytes(b"defect")
+    with pytest.raises(ZeroDivisionError) as caught:
+        open_store(FileSource(folder), size=(4, 4), cache_dir=cache_dir)
+    assert caught.value.__notes__ == ["while decoding sample 'dog_0019.png'"]
+    assert contents(cache_dir) == []
+
+
+def test_a_file_that_changes_under_a_stream(folder):
+    store = open_store(FileSource(folder), cache=False)
+    write_picture(folder / "cat_0002.png", np.zeros((6, 5, 3)))
+    (folder / "dog_0003.png").unlink()
+    ids = [f"{('cat', 'dog')[i % 2]}_{i:04}.png" for i in (*range(0, 20, 2), *range(1, 20, 2))]
+    with pytest.raises(UserError, match=r"'cat_0002.png' has changed since hubel started"):
+        store.gather(torch.tensor([ids.index("cat_0002.png")]))
+    with pytest.raises(UserError, match=r"'dog_0003.png' could be read when hubel started"):
+        store.gather(torch.tensor([ids.index("dog_0003.png")]))
+
+
+# Opening again
+
+
+def test_a_second_start_decodes_nothing_and_reads_nothing(folder, cache_dir):
+    first = open_store(FileSource(folder), cache_dir=cache_dir)
+
+    class Closed(FileSource):
+        def content(self, i):
+            raise AssertionError("read again")
+
+    second = open_store(Closed(folder), cache_dir=cache_dir)
+    assert torch.equal(first.pixels, second.pixels)
+    assert first.fingerprint == second.fingerprint
+
+
+def test_touched_or_moved_files_are_not_decoded_again(folder, cache_dir):
+    open_store(FileSource(folder), cache_dir=cache_dir)
+    os.utime(folder / "cat_0000.png", (1, 1))
+    touched = FileSource(folder)
+    open_store(touched, cache_dir=cache_dir)
+    assert touched.num_decoded == 0
+    moved = FileSource(folder.rename(folder.with_name("moved")))
+    open_store(moved, cache_dir=cache_dir)
+    assert moved.num_decoded == 0
+    assert len(contents(cache_dir)) == 1
+
+
+@pytest.mark.parametrize("keep_time", [True, False])
+def test_changed_bytes_are_decoded_again(folder, cache_dir, keep_time):
+    before = open_store(FileSource(folder), cache_dir=cache_dir)
+    path = folder / "cat_0000.png"
+    time_ns = path.stat().st_mtime_ns
+    write_picture(path, np.arange(90).reshape(6, 5, 3))
+    if keep_time:  # the number of bytes tells
+        os.utime(path, ns=(time_ns, time_ns))
+    after = open_store(FileSource(folder), cache_dir=cache_dir)
+    assert after.pixels[0].flatten().tolist() == list(range(90))
+    assert torch.equal(before.pixels[1:], after.pixels[1:])
+    assert before.fingerprint != after.fingerprint
+
+
+def test_sizes_do_not_share_a_cache(folder, cache_dir):
+    for size in ((4, 4), (8, 8), (4, 4)):
+        assert open_store(FileSource(folder), size=size, cache_dir=cache_dir).size == size
+    assert len(contents(cache_dir)) == 2
+
+
+def test_the_fingerprint_follows_labels_and_splits(folder, cache_dir):
+    def fingerprint(change=None):
+        source = FileSource(folder)
+        if change:
+            change(source)
+        return open_store(source, cache_dir=cache_dir).fingerprint
+
+    def relabel(source):
+        source.targets[0] = 1
+
+    def resplit(source):
+        source.splits[0] = "val"
+
+    assert fingerprint() == fingerprint()
+    assert len({fingerprint(), fingerprint(relabel), fingerprint(resplit)}) == 3
+
+
+def test_two_folders_that_look_alike_from_outside(tmp_path, cache_dir):
+    # Equal names, sizes and times, as archives with a fixed time unpack them.
+    for seed in (0, 1):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        for name in ("a_0", "b_0"):
+            (folder / name).write_bytes(b"P6 1 1 255 " + bytes([seed, seed, seed]))
+            os.utime(folder / name, (1, 1))
+    sources = [FileSource(tmp_path / str(seed)) for seed in (0, 1)]
+    assert sources[0].stamp() == sources[1].stamp()
+    assert [open_store(s, cache_dir=cache_dir).pixels.max() for s in sources] == [0, 1]
+
+
+def test_the_folder_is_named_by_the_environment(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "named"))
+    open_store(FileSource(folder))
+    assert len(contents(tmp_path / "named")) == 1
+    monkeypatch.delenv("HUBEL_CACHE")
+    assert cache_folder.default_folder().name == "hubel"
+
+
+# Damage
+
+
+def truncate(file):
+    file.write_bytes(file.read_bytes()[:-7])
+
+
+def flip(file):
+    content = bytearray(file.read_bytes())
+    content[-3] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def claim_another_size(file):
+    sealed = json.loads(file.read_text())
+    sealed["facts"]["layout"]["size"] = [5, 6]
+    file.write_text(json.dumps(sealed))
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "said"),
+    [
+        ("pixels.npy", truncate, "pixels.npy has 1921 bytes of 1928"),
+        ("pixels.npy", Path.unlink, "No such file"),
+        ("digests.npy", flip, "digests.npy was changed"),
+        ("sizes.npy", truncate, "sizes.npy was changed"),
+        ("channels.npy", Path.unlink, "No such file"),
+        ("facts.json", truncate, "facts.json is not JSON"),
+        ("facts.json", claim_another_size, "facts.json was changed"),
+        ("facts.json", lambda f: f.write_text("[]"), "damaged"),
+    ],
+)
+def test_a_damaged_cache_is_said_and_built_anew(folder, cache_dir, name, damage, said):
+    first = open_store(FileSource(folder), cache_dir=cache_dir)
+    pixels = first.pixels.clone()
+    damage(contents(cache_dir)[0] / name)
+    second = open_store(FileSource(folder), cache_dir=cache_dir)
+    assert torch.equal(second.pixels, pixels)
+    assert len(second.notes) == 1
+    assert second.notes[0].startswith("the cache was damaged and is built anew (")
+    assert said in second.notes[0]
+    assert open_store(FileSource(folder), cache_dir=cache_dir).notes == []
+    assert len(contents(cache_dir)) == 1
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"content": "../../etc"}', '{"content": 3}'])
+def test_a_damaged_index_costs_a_look_at_the_bytes(folder, cache_dir, text):
+    open_store(FileSource(folder), cache_dir=cache_dir)
+    next((cache_dir / "index").iterdir()).write_text(text)
+    source = FileSource(folder)
+    open_store(source, cache_dir=cache_dir)
+    assert source.num_decoded == 0
+
+
+def test_another_version_builds_its_own(folder, cache_dir, monkeypatch):
+    open_store(FileSource(folder), cache_dir=cache_dir)
+    monkeypatch.setattr("hubel.data.cache_build.VERSION", -1)
+    source = FileSource(folder)
+    open_store(source, cache_dir=cache_dir)
+    assert source.num_decoded > 0
+    assert len(contents(cache_dir)) == 2
+
+
+# The disk
+
+
+def test_too_little_room(folder, cache_dir, monkeypatch):
+    usage = type("Usage", (), {"free": 2_000_000})
+    monkeypatch.setattr(cache_folder.shutil, "disk_usage", lambda path: usage)
+    match = r"cache folder '.*' needs 60 MB and has 2 MB free; make room, .*HUBEL_CACHE.*--no-cache"
+    with pytest.raises(UserError, match=match):
+        open_store(FileSource(folder), size=(1000, 1000), cache_dir=cache_dir)
+    assert contents(cache_dir) == []
+
+
+def test_a_disk_that_fills_up_meanwhile(folder, cache_dir, monkeypatch):
+    def full(source, task, indices):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    real = ingest.read_chunk
+    monkeypatch.setattr(
+        ingest, "read_chunk", lambda s, t, i: full(s, t, i) if t.file else real(s, t, i)
+    )
+    with pytest.raises(UserError, match=r"needs 0 MB and has .* MB free; make room"):
+        open_store(FileSource(folder), cache_dir=cache_dir)
+    assert contents(cache_dir) == []
+
+
+def test_a_cache_folder_that_is_a_file(folder, tmp_path):
+    (tmp_path / "cache").write_text("")
+    match = r"cache folder '.*cache' cannot be written \(.*\); name another by HUBEL_CACHE"
+    with pytest.raises(UserError, match=match):
+        open_store(FileSource(folder), cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_folder_that_may_only_be_read_serves_what_it_has(folder, cache_dir):
+    open_store(FileSource(folder), cache_dir=cache_dir)
+    for path in (cache_dir, cache_dir / "index", cache_dir / "locks"):
+        path.chmod(0o500)
+    try:
+        open_store(FileSource(folder), cache_dir=cache_dir)
+        with pytest.raises(UserError, match=r"cannot be written \(Permission denied\)"):
+            open_store(FileSource(folder), size=(4, 4), cache_dir=cache_dir)
+    finally:
+        for path in (cache_dir, cache_dir / "index", cache_dir / "locks"):
+            path.chmod(0o700)
+
+
+# Interruptions and neighbours
+
+BUILD = """
+import sys
+from pathlib import Path
+from cache_sources import FileSource
+from hubel.data import ingest
+from hubel.data.cache_build import find_or_build
+from hubel.data.cache_folder import CacheFolder
+ingest.WORTH_S = 0.2
+ingest.num_workers = lambda: 2
+source = FileSource(Path(sys.argv[1]), delay_s=float(sys.argv[3]))
+say = lambda what, done, total: print(what, done, flush=True)
+entry, notes = find_or_build(CacheFolder(Path(sys.argv[2])), source, None, say)
+print("built", entry.pixels.sum(), source.num_decoded)
+"""
+
+
+def start_building(folder, cache_dir, delay_s):
+    return subprocess.Popen(
+        [sys.executable, "-c", BUILD, folder, cache_dir, str(delay_s)],
+        cwd=Path(__file__).parent,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(["..", "."])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def processes_of(group):
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True, check=False
+    )
+    return listed.stdout.split()
+
+
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, -2)])
+def test_an_interrupted_build_leaves_nothing_that_opens(tmp_path, cache_dir, sent, code):
+    folder = write_pictures(tmp_path / "p", 60)
+    process = start_building(folder, cache_dir, 0.03)
+    with process:
+        for line in process.stdout:  # processes are started and have written something
+            if line.split()[0] == "reading" and int(line.split()[1]) > 10:
+                break
+        if sent == signal.SIGINT:  # as the terminal does: to the whole group
+            os.killpg(process.pid, sent)
+        else:
+            process.send_signal(sent)
+        _, errors = process.communicate()
+    assert process.returncode == code
+    if sent == signal.SIGKILL:
+        assert [p.name.startswith(".building-") for p in contents(cache_dir)] == [True]
+    else:
+        assert contents(cache_dir) == []
+        assert errors.count("KeyboardInterrupt") <= 2
+    assert list((cache_dir / "index").iterdir()) == []
+    give_up = time.monotonic() + 10  # the processes notice within half a second
+    while processes_of(process.pid) and time.monotonic() < give_up:
+        time.sleep(0.1)
+    assert processes_of(process.pid) == []
+
+    source = FileSource(folder)
+    store = open_store(source, cache_dir=cache_dir)
+    assert source.num_decoded > 0
+    np.testing.assert_array_equal(store.pixels.numpy(), expected_rows(source, (6, 5)))
+    assert [p.name.startswith(".") for p in contents(cache_dir)] == [False]
+
+
+def test_two_processes_at_once_build_once(tmp_path, cache_dir):
+    folder = write_pictures(tmp_path / "p", 60)
+    with (
+        start_building(folder, cache_dir, 0.02) as first,
+        start_building(folder, cache_dir, 0.02) as second,
+    ):
+        said = [process.communicate() for process in (first, second)]
+    assert [first.returncode, second.returncode] == [0, 0], said
+    sums, decoded = zip(*(out.splitlines()[-1].split()[1:] for out, _ in said), strict=True)
+    assert sums[0] == sums[1]
+    assert sorted(number != "0" for number in decoded) == [False, True]
+    assert len(contents(cache_dir)) == 1
+
+
+def test_waiting_for_another_builder_is_said(folder, cache_dir):
+    seen = []
+    waiting = threading.Event()
+
+    def progress(what, done, total):
+        seen.append(what)
+        waiting.set()
+
+    def wait_and_open():
+        open_store(FileSource(folder), cache_dir=cache_dir, progress=progress)
+
+    index_key = cache_build._index_key(FileSource(folder), None)
+    thread = threading.Thread(target=wait_and_open)
+    with cache_folder.CacheFolder(cache_dir).lock(index_key, None):
+        thread.start()
+        assert waiting.wait(timeout=20)
+        assert contents(cache_dir) == []
+    thread.join()
+    assert seen[0] == "waiting for another hubel that reads the same data"
+    assert seen[1] == "reading"
+    assert len(contents(cache_dir)) == 1
+
+
+def test_the_same_content_under_two_paths_built_at_once(folder, tmp_path, cache_dir):
+    other = write_pictures(tmp_path / "other", 20)
+    meet = threading.Barrier(2)
+
+    class Meeting(FileSource):
+        def decode(self, content, i, in_channels=None):
+            if i == len(self) - 1:
+                meet.wait(timeout=20)  # both are at work before either is done
+            return super().decode(content, i, in_channels)
+
+    stores = []
+    threads = [
+        threading.Thread(
+            target=lambda p=path: stores.append(open_store(Meeting(p), cache_dir=cache_dir))
+        )
+        for path in (folder, other)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert torch.equal(stores[0].pixels, stores[1].pixels)
+    assert len(contents(cache_dir)) == 1
+
+
+def test_a_living_neighbours_unfinished_folder_is_left_alone(folder, cache_dir):
+    neighbour = cache_folder.CacheFolder(cache_dir)
+    with neighbour.lock("living", None), neighbour.building("living") as unfinished:
+        dead = cache_dir / ".building-dead-x"
+        dead.mkdir()
+        open_store(FileSource(folder), cache_dir=cache_dir)
+        assert unfinished.is_dir()
+        assert not dead.exists()
+
+
+def test_a_process_that_dies_while_decoding(folder, cache_dir, with_processes):
+    class Deadly(FileSource):
+        home = os.getpid()
+
+        def decode(self, content, i, in_channels=None):
+            if os.getpid() != self.home:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().decode(content, i, in_channels)
+
+    with pytest.raises(UserError, match="was ended by the system, most often because memory"):
+        open_store(Deadly(folder), cache_dir=cache_dir)
+    assert contents(cache_dir) == []
+
+
+# Workers and progress
+
+
+def test_processes_that_decode_do_not_import_torch(folder, with_processes):
+    for path in folder.iterdir():
+        path.write_bytes(b"torch?")
+    with Reader(FileSource(folder)) as reader:
+        chunks = list(reader.read(Task(decode=True)))
+    said = {reason for chunk in chunks for _, reason in chunk.problems}
+    assert said == {"torch imported: True", "torch imported: False"}  # here, and there
+
+
+def test_a_source_is_sent_once_to_each_process(folder, with_processes):
+    class Counting(FileSource):
+        sent = 0
+
+        def __getstate__(self):
+            type(self).sent += 1
+            return self.__dict__
+
+    with Reader(Counting(folder)) as reader:
+        for _ in range(3):
+            assert sum(len(chunk.indices) for chunk in reader.read(Task(decode=True))) == 20
+    assert 1 <= Counting.sent <= 2
+
+
+@pytest.mark.parametrize("processes", [True, False])
+def test_progress(folder, cache_dir, processes, request):
+    if processes:
+        request.getfixturevalue("with_processes")
+    seen = []
+    open_store(
+        FileSource(folder), cache_dir=cache_dir, progress=lambda *report: seen.append(report)
+    )
+    assert {(what, total) for what, _, total in seen} == {("reading", 20)}
+    done = [number for _, number, _ in seen]
+    assert done == sorted(done)
+    assert done[-1] == 20
