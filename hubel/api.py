@@ -8,21 +8,67 @@ hubel.load("runs/x").predict("cat.jpg")
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubel.config import FitConfig
-from hubel.data.loader import Transform
+from hubel.data.cache import open_store
+from hubel.data.inspect import Inspection
+from hubel.data.inspect import inspect as inspect_data
+from hubel.data.own_transform import own_transform
+from hubel.data.prepare import input_size
+from hubel.data.source import open_source
+from hubel.data.split import split_source
+from hubel.engine import choose_engine
+from hubel.errors import UserError
+from hubel.evaluate.result import Evaluation
+from hubel.evaluate.run import EvaluatedRun, evaluate_run
+from hubel.inference import load_trained
+from hubel.predict import Prediction, predict_files
 from hubel.runs import RunFolder
+from hubel.shapes import format_shape
 from hubel.train import fit as training
+from hubel.train.checkpoint import has_progress
 
-__all__ = ["Run", "fit", "load", "resume"]
+__all__ = ["Inspected", "Judged", "Run", "fit", "inspect", "load", "resume"]
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def _quiet(facts: dict[str, Any]) -> None:
     """The report of those who did not ask for one."""
+
+
+def _progress(report: Report) -> Callable[[str, int, int], None]:
+    return lambda what, done, total: report({"stage": what, "count": done, "total": total})
+
+
+@dataclass(frozen=True)
+class Judged:
+    """An evaluation and where its report lies."""
+
+    run: Path
+    evaluation: Evaluation
+    report: Path
+    notes: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """{run, split, n, metrics, per_class, confusion, …}, JSON-ready."""
+        return {
+            "run": str(self.run),
+            **self.evaluation.to_json(),
+            "report": str(self.report),
+            "notes": [*self.evaluation.notes, *self.notes],
+        }
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What was found in a data set, and the page about it if one was asked for."""
+
+    inspection: Inspection
+    page: Path | None
 
 
 class Run:
@@ -42,6 +88,34 @@ class Run:
         result: dict[str, Any] = self.folder.read_json("result.json")
         return result
 
+    def evaluate(
+        self, data: str | Path | None = None, *, split: str | None = None, report: Report = _quiet
+    ) -> Judged:
+        """Judge the network and write the report into the run's evaluation/ folder.
+
+        Without `data`, on the run's own test split (validation where it has none).
+        """
+        spec = None if data is None else str(data)
+        judged = evaluate_run(self.folder, spec, split, _progress(report))
+        name = judged.evaluation.split
+        if spec is not None:
+            name = f"{Path(spec.split(':')[0]).stem or 'data'}-{name}"
+        folder = self.folder.folder(f"evaluation/{name}")
+        page = _write_report(self.folder, judged, folder)
+        document = Judged(self.path, judged.evaluation, page, judged.notes)
+        self.folder.write_json(f"evaluation/{name}/evaluation.json", document.to_json())
+        return document
+
+    def predict(self, *paths: str | Path) -> list[Prediction]:
+        """A prediction for each file, or each picture in each folder; see `Prediction`."""
+        if not paths:
+            raise UserError("PATH is missing: name at least one picture or folder")
+        config = FitConfig.from_settings(self.folder.read_json("config.json"))
+        engine = choose_engine(config).exact()
+        trained = load_trained(self.folder)
+        engine.place(trained.model)
+        return list(predict_files(trained, paths, engine))
+
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
 
@@ -50,8 +124,7 @@ def fit(
     data: str | Path,
     *,
     output: str | Path | None = None,
-    transform: Transform | None = None,
-    download: bool = False,
+    transform: Callable[[Any], Any] | None = None,
     report: Report = _quiet,
     started: float | None = None,
     **settings: Any,
@@ -59,17 +132,18 @@ def fit(
     """Train a network on `data` and return its run.
 
     `settings` are the fields of `FitConfig` by name (model="simple", epochs=20, …): one
-    hop, checked there. `transform` is your own augmentation of one picture. `started` is the
-    monotonic time from which a budget counts. Raises `UserError`, a `ValueError`, for what
-    you can mend.
+    hop, checked there. `transform` is your own augmentation of one picture, a torchvision
+    transform for instance (see `hubel.data.own_transform`). `started` is the monotonic time
+    from which a budget counts. Raises `UserError`, a `ValueError`, for what you can mend.
     """
     started = time.monotonic() if started is None else started
     config = FitConfig.from_settings({"data": str(data), **settings})
     folder = RunFolder.create(output if output is not None else _free_name(config))
     try:
-        training.fit(config, folder, report, transform=transform, started=started)
+        own = None if transform is None else own_transform(transform)
+        training.fit(config, folder, report, transform=own, started=started)
     except BaseException:
-        if not folder.has("config.json"):  # nothing of worth yet: leave no ruin behind
+        if not has_progress(folder):  # nothing of worth yet: leave no ruin behind
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     return Run(folder)
@@ -79,18 +153,52 @@ def resume(
     run: str | Path,
     *,
     epochs: int | None = None,
-    transform: Transform | None = None,
+    transform: Callable[[Any], Any] | None = None,
     report: Report = _quiet,
 ) -> Run:
     """Go on with an interrupted run, or a finished one with more `epochs`."""
     folder = RunFolder.open(run)
-    training.resume(folder, report, epochs=epochs, transform=transform)
+    own = None if transform is None else own_transform(transform)
+    training.resume(folder, report, epochs=epochs, transform=own)
     return Run(folder)
 
 
 def load(run: str | Path) -> Run:
     """The run in a folder. Raises `UserError` where there is none."""
     return Run(RunFolder.open(run))
+
+
+def inspect(
+    data: str | Path,
+    *,
+    page: str | Path | None = None,
+    near: bool = True,
+    report: Report = _quiet,
+    **settings: Any,
+) -> Inspected:
+    """Look at a data set before it is trained on; with `page`, write an HTML page about it.
+
+    `near` looks for near copies too. `settings` are those of `fit` that shape the data
+    (img_size, val_fraction, seed, cache).
+    """
+    config = FitConfig.from_settings({"data": str(data), **settings})
+    source = open_source(config.data)
+    store = open_store(
+        source,
+        size=input_size(config, source.info.spatial_dims),
+        cache=config.cache,
+        progress=_progress(report),
+    )
+    split = split_source(
+        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
+    )
+    inspection = inspect_data(source, store, split, near=near)
+    written = None
+    if page is not None:
+        from hubel.report.inspection import write_inspection_page
+
+        written = write_inspection_page(Path(page), inspection, store, source)
+    return Inspected(inspection, written)
 
 
 def _free_name(config: FitConfig) -> Path:
@@ -100,3 +208,30 @@ def _free_name(config: FitConfig) -> Path:
     while (path := Path("runs") / f"{stem}-{config.model}-{number}").exists():
         number += 1
     return path
+
+
+def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
+    from hubel.report.evaluation import write_evaluation_report
+
+    facts, result, data = (run.read_json(f"{n}.json") for n in ("run", "result", "data"))
+    source = judged.source
+    position = {name: i for i, name in enumerate(source.ids)}
+    environment = facts["environment"]
+    return write_evaluation_report(
+        folder / "report.html",
+        judged.evaluation,
+        run_facts={
+            **{key: facts[key] for key in ("run", "task", "model", "params", "engine", "seed")},
+            **{key: facts[key] for key in ("created", "command")},
+            **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
+            "input": format_shape(*judged.trained.spec.input_shape),
+            "data": data["path"] or data["format"],
+            "classes": len(judged.trained.classes),
+            "splits": data["splits"],
+            "versions": {k: environment[k] for k in ("hubel", "torch", "torchvision", "python")},
+        },
+        history=run.log(),
+        untrained=run.read_json("untrained.json"),
+        picture=lambda name: source[position[name]].input,
+        figures_dir=folder / "figures",
+    )

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import safetensors
 import safetensors.torch
 import torch
@@ -19,7 +21,15 @@ from hubel.models import Model, ModelSpec, build
 from hubel.runs import RunFolder, write_atomic
 from hubel.tasks import TASKS, Task
 
-__all__ = ["Trained", "load_trained", "outputs", "save_trained", "tensors_from_bytes"]
+__all__ = [
+    "Trained",
+    "load_trained",
+    "outputs",
+    "read_train_digests",
+    "save_trained",
+    "tensors_from_bytes",
+    "write_train_digests",
+]
 
 
 @torch.inference_mode()
@@ -73,6 +83,22 @@ def save_trained(run: RunFolder, model: nn.Module, spec: ModelSpec) -> None:
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     header = {"hubel": json.dumps(asdict(spec))}
     write_atomic(run.path / "model.safetensors", safetensors.torch.save(tensors, header))
+
+
+def write_train_digests(run: RunFolder, digests: npt.NDArray[np.bytes_]) -> None:
+    """Keep the digests of the training samples (hex, S32), to know a copy wherever it turns up."""
+    raw = np.frombuffer(bytes.fromhex(b"".join(digests.tolist()).decode()), np.uint8)
+    tensors = {"blake2b_128": torch.from_numpy(raw.reshape(len(digests), -1).copy())}
+    write_atomic(run.path / "train_digests.safetensors", safetensors.torch.save(tensors))
+
+
+def read_train_digests(run: RunFolder) -> npt.NDArray[np.bytes_]:
+    """What `write_train_digests` kept: (n,) hex bytes."""
+    path = run.path / "train_digests.safetensors"
+    if not path.exists():
+        return np.empty(0, "S32")
+    raw = tensors_from_bytes(path.read_bytes(), str(path))["blake2b_128"].numpy()
+    return np.array([row.tobytes().hex().encode() for row in raw], "S32")
 
 
 def _read_model(run: RunFolder) -> tuple[bytes, dict[str, Any]]:

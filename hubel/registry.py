@@ -54,9 +54,7 @@ class Registry(Generic[T]):
     def __getitem__(self, name: str) -> T:
         self._load()
         if name not in self._entries:
-            raise UserError(
-                f"{self.kind} '{name}' is not known; {suggestion(name, self._entries)}"
-            )
+            raise UserError(f"{self.kind} '{name}' is not known; {suggestion(name, self._entries)}")
         return self._entries[name]
 
     def names(self) -> list[str]:

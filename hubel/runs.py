@@ -7,7 +7,8 @@
       preprocess.json    from stored pixels to network input
       data.json          the data's fingerprint, counts, problems, copies across splits
       split.json         the sample ids of each split
-      log.jsonl          one line an epoch
+      train_digests.safetensors  of the training samples, to know a copy wherever it turns up
+    log.jsonl          one line an epoch
       untrained.json     loss and class probabilities before the first step
       checkpoints/       step-00000120/ (safetensors, JSON, manifest), latest
       best/              the weights of the best epoch so far, with their manifest

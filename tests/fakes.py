@@ -1,7 +1,10 @@
 """Small stand-ins for what lies on disk, shared by the tests."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from PIL import Image
 
 from hubel.data.preprocess import Preprocess
 
@@ -35,3 +38,17 @@ def random_pixels(n: int, size: tuple[int, ...], channels: int, seed: int = 0) -
 def unit_preprocess(size: tuple[int, ...], channels: int) -> Preprocess:
     """A preprocess that only scales to 0..1."""
     return Preprocess(size, (0.0,) * channels, (1.0,) * channels)
+
+
+def write_pictures(folder: Path, per_class: int = 24, size: int = 16, seed: int = 0) -> Path:
+    """Class folders of PNGs that a small network can tell apart: where the bright spot is."""
+    rng = np.random.default_rng(seed)
+    half = size // 2
+    for k, name in enumerate(("north", "east", "south")):
+        (folder / name).mkdir(parents=True)
+        for i in range(per_class):
+            picture = rng.integers(0, 90, (size, size, 3))
+            rows, columns = ((0, 0), (0, half), (half, 0))[k]
+            picture[rows : rows + half, columns : columns + half] += 120
+            Image.fromarray(picture.astype(np.uint8)).save(folder / name / f"{i:03}.png")
+    return folder

@@ -46,13 +46,16 @@ def _fit(
     from hubel import api  # torch, seconds: only once the words make sense
 
     with reporting() as report:
+        if download:
+            from hubel.data.formats.cifar import fetch
+
+            fetch(str(data), report)
         if resume is not None:
             run = api.resume(resume, epochs=settings.get("epochs"), report=report)
         else:
             run = api.fit(
                 str(data),
                 output=output,
-                download=download,
                 report=report,
                 started=started,
                 **settings,

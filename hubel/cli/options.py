@@ -12,13 +12,21 @@ from hubel.config import FitConfig
 __all__ = ["with_settings"]
 
 
-def with_settings(verb: Callable[..., None], settings: str) -> Callable[..., None]:
+def with_settings(
+    verb: Callable[..., None], settings: str, names: tuple[str, ...] = ()
+) -> Callable[..., None]:
     """`verb` with its parameter `settings` replaced by one option for each setting.
+
+    `names` are the settings that concern the verb; by default all of them.
 
     `verb` gets a dictionary of those that were given, so that a default stays the
     configuration's business and --resume can tell what was asked for.
     """
-    fields = [f for f in dataclasses.fields(FitConfig) if f.name != "data"]
+    fields = [
+        f
+        for f in dataclasses.fields(FitConfig)
+        if f.name in names or (not names and f.name != "data")
+    ]
     signature = inspect.signature(verb)
     own = [p for p in signature.parameters.values() if p.name != settings]
 
@@ -31,7 +39,6 @@ def with_settings(verb: Callable[..., None], settings: str) -> Callable[..., Non
     command.__signature__ = signature.replace(parameters=[*own, *made])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in [*own, *made]}
     command.__doc__ = verb.__doc__
-    command.__name__ = verb.__name__
     return command
 
 

@@ -1,10 +1,17 @@
 """Results as a person reads them, on stdout."""
 
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-__all__ = ["percent", "show_result"]
+if TYPE_CHECKING:
+    from hubel.evaluate.result import Evaluation
+    from hubel.predict import Prediction
+
+__all__ = ["percent", "show_evaluation", "show_predictions", "show_result"]
 
 
 def percent(share: float) -> str:
@@ -30,3 +37,56 @@ def show_result(result: dict[str, Any]) -> None:
     )
     console.print(f"run: {result['run']}", markup=False)
     console.print(f"next: hubel evaluate {result['run']}", markup=False)
+
+
+_MOST_CLASSES = 30  # in the terminal; the report has all
+
+
+def show_evaluation(evaluation: "Evaluation", report: str) -> None:
+    """Accuracy with its interval, the classes from worst to best, and the report's place."""
+    console = Console(highlight=False)
+    m = evaluation.metrics
+    console.print(
+        f"{percent(m.top1)} of {evaluation.n} samples of split '{evaluation.split}' right "
+        f"(95 % interval {100 * m.top1_interval[0]:.1f}–{100 * m.top1_interval[1]:.1f})",
+        style="bold",
+        markup=False,
+    )
+    second = [f"macro F1 {m.macro_f1:.3f}", f"loss {m.loss:.3f}", f"ECE {m.ece:.3f}"]
+    if m.top5 is not None:
+        second.insert(0, f"top-5 {percent(m.top5)}")
+    console.print(", ".join(second), markup=False)
+    if evaluation.leaks is not None and evaluation.leaks.n_leaked:
+        rest = evaluation.leaks.without_leaked
+        top1 = "none are left" if rest.top1 is None else f"{percent(rest.top1)} of {rest.n}"
+        console.print(
+            f"{evaluation.leaks.n_leaked} of them are exact copies of training samples; "
+            f"without these: {top1}",
+            style="bold yellow",
+            markup=False,
+        )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
+    for name in ("n", "precision", "recall", "F1"):
+        table.add_column(name, justify="right")
+    scores = sorted(evaluation.per_class, key=lambda s: -1.0 if s.f1 is None else s.f1)
+    for score in scores[:_MOST_CLASSES]:
+        figures = (score.precision, score.recall, score.f1)
+        shown = ("–" if f is None else f"{f:.3f}" for f in figures)
+        table.add_row(Text(score.name), str(score.n), *shown)
+    console.print(table)
+    if len(scores) > _MOST_CLASSES:
+        console.print(f"… and {len(scores) - _MOST_CLASSES} better classes", markup=False)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def show_predictions(predictions: "Sequence[Prediction]") -> None:
+    """One line a file."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("class", overflow="fold")
+    table.add_column("probability", justify="right")
+    for p in predictions:
+        probability = "" if p.probability is None else f"{p.probability:.3f}"
+        table.add_row(Text(p.path), Text(p.label or f"unreadable: {p.error}"), probability)
+    Console(highlight=False).print(table)

@@ -14,7 +14,7 @@ from hubel.data.split import Split, split_source
 from hubel.errors import UserError
 from hubel.shapes import format_shape, per_dim
 
-__all__ = ["Data", "input_size", "open_data", "prepare_data", "restore_split"]
+__all__ = ["Data", "input_size", "positions_of", "prepare_data", "restore_split"]
 
 _CORRUPT_SHARE = 0.01  # of a split: more unreadable samples than this stop a fit
 
@@ -68,14 +68,6 @@ def input_size(config: FitConfig, spatial_dims: int) -> tuple[int, ...] | None:
     return per_dim(sides, spatial_dims)
 
 
-def open_data(
-    spec: str, size: tuple[int, ...] | None, *, cache: bool, progress: Progress | None
-) -> tuple[Source, Store]:
-    """The source that `spec` names and its pixels."""
-    source = open_source(spec)
-    return source, open_store(source, size=size, cache=cache, progress=progress)
-
-
 def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     """Open, read once, split, and look for what makes a result worthless.
 
@@ -97,18 +89,23 @@ def restore_split(config: FitConfig, ids: dict[str, list[str]], progress: Progre
     source = open_source(config.data)
     size = input_size(config, source.info.spatial_dims)
     store = open_store(source, size=size, cache=config.cache, progress=progress)
+    arrays = positions_of(source, ids)
+    split = Split(arrays["train"], arrays["val"], arrays["test"], [])
+    return _with_leaks(source, store, split, config)
+
+
+def positions_of(source: Source, ids: dict[str, list[str]]) -> dict[str, npt.NDArray[np.int64]]:
+    """The index of each id in `source`, by split. Raises `UserError` if one is missing."""
     position = {name: i for i, name in enumerate(source.ids)}
     missing = [name for split in ids.values() for name in split if name not in position]
     if missing:
         raise UserError(
-            f"DATA '{config.data}' has lost {len(missing)} of the run's samples (first: "
-            f"'{missing[0]}'); put them back, or give the data to evaluate on explicitly"
+            f"DATA '{source.path}' has lost {len(missing)} of the run's samples (first: "
+            f"'{missing[0]}'); put them back, or name the data to evaluate on"
         )
-    arrays = {
+    return {
         name: np.array([position[i] for i in split], dtype=np.int64) for name, split in ids.items()
     }
-    split = Split(arrays["train"], arrays["val"], arrays["test"], [])
-    return _with_leaks(source, store, split, config)
 
 
 def _with_leaks(source: Source, store: Store, split: Split, config: FitConfig) -> Data:

@@ -10,6 +10,7 @@ import torch
 from hubel.data.cache import Store
 from hubel.data.resize import resize
 from hubel.data.source import Array
+from hubel.errors import UserError
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -51,6 +52,13 @@ class Preprocess:
         rounding; written over whole rows because a broadcast over three channels runs ten
         times slower than one over a row of them.
         """
+        if pixels.shape[-1] == 1 < self.in_channels:
+            pixels = pixels.expand(*pixels.shape[:-1], self.in_channels)  # grey, for a colour net
+        elif pixels.shape[-1] != self.in_channels:
+            raise UserError(
+                f"the data has {pixels.shape[-1]} channels, the network was trained on "
+                f"{self.in_channels}; convert the data"
+            )
         rows = pixels.reshape(-1, pixels.shape[-2] * pixels.shape[-1])  # (n·…, w·c)
         repeats = pixels.shape[-2]
         mean = torch.tensor(self.mean, device=pixels.device).mul_(self.scale).repeat(repeats)

@@ -19,7 +19,7 @@ from hubel.errors import UserError
 from hubel.inference import tensors_from_bytes
 from hubel.runs import RunFolder, folder_intact, write_atomic, write_checked_folder
 
-__all__ = ["Checkpoint", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "has_progress", "load_checkpoint", "save_checkpoint"]
 
 _KEEP = 2
 
@@ -41,6 +41,11 @@ class Checkpoint:
 def _folders(run: RunFolder) -> list[Path]:
     """Checkpoint folders, newest first."""
     return sorted((run.path / "checkpoints").glob("r*-step-*"), reverse=True)
+
+
+def has_progress(run: RunFolder) -> bool:
+    """Whether any step of training is saved in `run`."""
+    return any("-step-0000000000" not in folder.name for folder in _folders(run))
 
 
 def _on_border(folder: Path) -> bool:

@@ -16,7 +16,7 @@ from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import UserError
-from hubel.inference import outputs, save_trained
+from hubel.inference import outputs, save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
@@ -60,6 +60,7 @@ def fit(
         )
         run.write_json("data.json", data.to_json())
         run.write_json("split.json", data.split_json())
+        write_train_digests(run, data.store.digests[data.split.train])
         run.write_json("classes.json", list(data.source.info.classes))
         run.write_json("preprocess.json", preprocess.to_json())
         run.write_json("run.json", run_facts(t, spec, custom_transform=transform is not None))

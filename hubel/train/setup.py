@@ -107,7 +107,8 @@ def assemble(
     )
     average = None
     if config.ema > 0:
-        average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(config.ema))
+        rule = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        average = AveragedModel(model, multi_avg_fn=rule)
     # The training's own stream for dropout, apart from the weights' one.
     torch.manual_seed(stream_seed(config.seed, "training"))
     training = Training(

@@ -1,0 +1,34 @@
+"""`hubel evaluate RUN [DATA]`: how good the network is, with intervals and a report."""
+
+import json as json_module
+
+import typer
+
+from hubel.cli.progress import reporting
+
+__all__ = ["evaluate"]
+
+
+def evaluate(
+    run: str = typer.Argument(..., help="The run folder that hubel fit wrote.", metavar="RUN"),
+    data: str | None = typer.Argument(
+        None, help="Other data than the run's own.", metavar="[DATA]", show_default=False
+    ),
+    split: str | None = typer.Option(
+        None, "--split", help="train, val or test (default: test, else val)."
+    ),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
+) -> None:
+    """Judge a finished run and write its report."""
+    from hubel import api
+
+    with reporting() as report:
+        judged = api.load(run).evaluate(data, split=split, report=report)
+        for note in judged.notes:
+            report({"note": note})
+    if json:
+        print(json_module.dumps(judged.to_json()))
+    else:
+        from hubel.cli.show import show_evaluation
+
+        show_evaluation(judged.evaluation, str(judged.report))

@@ -1,0 +1,43 @@
+"""`hubel predict RUN PATH…`: class and probability of each file."""
+
+import csv as csv_module
+import json as json_module
+import sys
+
+import typer
+
+from hubel.errors import UserError
+
+__all__ = ["predict"]
+
+
+def predict(
+    run: str = typer.Argument(..., help="The run folder that hubel fit wrote.", metavar="RUN"),
+    paths: list[str] = typer.Argument(
+        ..., help="Pictures (or .npy volumes), or folders of them.", metavar="PATH…"
+    ),
+    csv: bool = typer.Option(False, "--csv", help="Print CSV: path, class, probability, error."),
+    json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
+) -> None:
+    """Say what the network sees in each file."""
+    from hubel import api
+
+    predictions = api.load(run).predict(*paths)
+    if json:
+        document = {"run": run, "predictions": [p.to_json() for p in predictions]}
+        print(json_module.dumps(document))
+    elif csv:
+        writer = csv_module.writer(sys.stdout)
+        writer.writerow(("path", "class", "probability", "error"))
+        for p in predictions:
+            writer.writerow((p.path, p.label or "", p.probability or "", p.error or ""))
+    else:
+        from hubel.cli.show import show_predictions
+
+        show_predictions(predictions)
+    broken = [p for p in predictions if p.error]
+    if broken:
+        raise UserError(
+            f"{len(broken)} of {len(predictions)} files could not be read (first: "
+            f"'{broken[0].path}': {broken[0].error}); mend or leave them out"
+        )
