@@ -204,10 +204,11 @@ def killed_and_resumed(pictures, path, kills, seed):
     done = 0
     while done < kills:
         time.sleep(draw.random() * 1.5)
-        if process.poll() is not None:
-            break
+        ended = process.poll() is not None
         process.kill()
-        process.wait()
+        process.communicate()
+        if ended:
+            break
         done += 1
         if done < kills:
             process = start([sys.executable, "-m", "hubel", "fit", "--resume", str(path)])
