@@ -10,6 +10,7 @@ import base64
 import hashlib
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import lru_cache
@@ -157,6 +158,7 @@ def _environment() -> jinja2.Environment:
         "bytes_text": words.bytes_text,
         "duration": words.duration,
         "integer": words.integer,
+        "log": math.log,
         "interval": words.interval_text,
         "number": words.number,
         "percent": words.percent,
