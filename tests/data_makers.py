@@ -19,6 +19,7 @@ __all__ = [
     "idx_bytes",
     "png",
     "python2_batch",
+    "python2_names",
     "write_idx_set",
 ]
 
@@ -109,10 +110,11 @@ def python2_batch(
     out += _short(b"u1") + b"K\x00K\x01\x87Rq\x0b(K\x03" + _short(b"|") + b"NNN"
     out += b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb\x89"
     out += b"T" + struct.pack("<i", count * 3072) + pixels.tobytes() + b"tb"
-    out += _short(b"filenames") + b"q\x0c]q\r("
-    for i in range(count):
-        out += _short(b"leptodactylus_s_%06d.png" % i) + b"r" + struct.pack("<I", 14 + i)
-    return out + b"eu."
+    names = [
+        _short(b"leptodactylus_s_%06d.png" % i) + b"r" + struct.pack("<I", 14 + i)
+        for i in range(count)
+    ]
+    return out + _short(b"filenames") + b"q\x0c]q\r(" + b"".join(names) + b"eu."
 
 
 def python2_names(key: bytes, names: list[str]) -> bytes:

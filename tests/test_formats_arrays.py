@@ -269,7 +269,9 @@ def test_pixels_that_are_not_finite(tmp_path, value):
 
 def test_splits_of_different_shapes(tmp_path):
     arrays = {"X_train": PICTURES, "y_train": LABELS, "y_test": LABELS}
-    with pytest.raises(UserError, match=r"\(test\): samples of shape \(7, 4, 3\) where the first"):
+    with pytest.raises(
+        UserError, match=r"\(test\): samples of shape \(7, 4, 3\) where the first h"
+    ):
         open_source(npz(tmp_path / "a.npz", X_test=np.zeros((6, 7, 4, 3), np.uint8), **arrays))
     with pytest.raises(UserError, match=r"X_test has the shape \(6, 7, 4\), which differs from"):
         open_source(npz(tmp_path / "a.npz", X_test=np.zeros((6, 7, 4), np.uint8), **arrays))

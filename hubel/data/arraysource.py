@@ -1,7 +1,8 @@
 """A source of arrays: many samples of one shape in few large arrays."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -22,8 +23,9 @@ _CHECKED_BYTES = 1 << 26  # samples are checked for NaN in pieces of this size
 
 @dataclass(frozen=True)
 class Part:
-    """The samples of one split: pixels (n, *spatial, c) and labels (n,), numbers or text."""
+    """Samples of one split: pixels (n, *spatial, c) and labels (n,), numbers or text."""
 
+    split: str
     pixels: Array
     labels: Array
 
@@ -97,7 +99,7 @@ class ArraySource(Source):
 def array_source(
     format: str,
     path: Path | None,
-    parts: Mapping[str, Part],
+    parts: Sequence[Part],
     *,
     where: str,
     classes: Sequence[str] | None = None,
@@ -105,19 +107,20 @@ def array_source(
     version: str = "",
     notes: Sequence[str] = (),
 ) -> ArraySource:
-    """A source of the parts by split ("train", "val", "test" or ""), checked against each other.
+    """A source of `parts`, checked against each other.
 
     Parameters
     ----------
+    parts: in reading order; a split ("train", "val", "test", or "" for none) may have several.
     where: the file or folder, for messages.
     classes: names of the labels 0, 1, …; without them a label's name is its own text.
 
     Raises `UserError` where lengths, shapes or labels do not agree or pixels are not finite.
     """
     notes = list(notes)
-    first = next(iter(parts.values())).pixels
-    for split, part in parts.items():
-        said = f"{where}{f' ({split})' if split else ''}"
+    first = parts[0].pixels
+    for part in parts:
+        said = _said(part, where)
         if len(part.pixels) != len(part.labels):
             raise UserError(
                 f"{said}: {len(part.pixels)} images but {len(part.labels)} labels; every image "
@@ -125,14 +128,14 @@ def array_source(
             )
         if part.pixels.shape[1:] != first.shape[1:]:
             raise UserError(
-                f"{said}: samples of shape {part.pixels.shape[1:]} where the first split has "
-                f"{first.shape[1:]}; all splits need one shape"
+                f"{said}: samples of shape {part.pixels.shape[1:]} where the first has "
+                f"{first.shape[1:]}; all need one shape"
             )
         if not part.pixels.size:
             raise UserError(f"{said}: no samples, the array's shape is {part.pixels.shape}")
     dtype = _dtype(parts, where, notes)
-    labels = np.concatenate([part.labels for part in parts.values()])
-    splits = np.repeat(np.array(list(parts)), [len(part.labels) for part in parts.values()])
+    labels = np.concatenate([part.labels for part in parts])
+    splits = np.repeat([part.split for part in parts], [len(part.labels) for part in parts])
     if classes is not None:
         labels = _named(labels, classes, where)
     table, targets, missing = class_table(
@@ -147,15 +150,26 @@ def array_source(
         size=first.shape[1:-1],
         flip_safe=flip_safe(names),
     )
-    ids = [
-        f"{split}/{i:05}" if split else f"{i:05}"
-        for split, part in parts.items()
-        for i in range(len(part.labels))
-    ]
-    blocks = [part.pixels for part in parts.values()]
+    blocks = [part.pixels for part in parts]
     return ArraySource(
-        path, info, blocks, dtype, ids, targets, splits, notes + missing, files, version
+        path, info, blocks, dtype, _ids(parts), targets, splits, notes + missing, files, version
     )
+
+
+def _ids(parts: Sequence[Part]) -> list[str]:
+    """ "train/00042": the split and the number within it."""
+    ids: list[str] = []
+    counts: Counter[str] = Counter()
+    for part in parts:
+        prefix = f"{part.split}/" if part.split else ""
+        start = counts[part.split]
+        ids += [f"{prefix}{i:05}" for i in range(start, start + len(part.labels))]
+        counts[part.split] += len(part.labels)
+    return ids
+
+
+def _said(part: Part, where: str) -> str:
+    return f"{where} ({part.split})" if part.split else where
 
 
 def channels_last(shape: tuple[int, ...], where: str) -> tuple[int | None, int, str]:
@@ -195,17 +209,17 @@ def channels_last(shape: tuple[int, ...], where: str) -> tuple[int | None, int, 
     )
 
 
-def _dtype(parts: Mapping[str, Part], where: str, notes: list[str]) -> str:
+def _dtype(parts: Sequence[Part], where: str, notes: list[str]) -> str:
     """ "uint8" or "float32": what the samples of all parts are given as."""
-    kinds = {part.pixels.dtype for part in parts.values()}
+    kinds = {part.pixels.dtype for part in parts}
     unknown = [kind for kind in kinds if kind.kind not in "buif"]
     if unknown:
         raise UserError(f"{where}: pixels must be numbers, got {unknown[0]}")
     if any(kind.kind == "f" for kind in kinds):
-        for split, part in parts.items():
-            _check_finite(part.pixels, f"{where}{f' ({split})' if split else ''}")
+        for part in parts:
+            _check_finite(part.pixels, _said(part, where))
         return "float32"
-    for part in parts.values():
+    for part in parts:
         if part.pixels.dtype in (np.uint8, np.bool_):
             continue
         low, high = int(part.pixels.min()), int(part.pixels.max())

@@ -69,7 +69,7 @@ def _opened(
     files: Sequence[Path],
 ) -> Source:
     images, labels, others = _sorted_out(names, where)
-    parts = {}
+    parts = []
     notes = []
     read_as = None
     for split in ("", *SPLITS):
@@ -87,7 +87,8 @@ def _opened(
             )
         pixels = pixels[..., None] if axis is None else np.moveaxis(pixels, axis, -1)
         said = f"{where} ({labels[split]})"
-        parts[split] = Part(pixels, whole_number_labels(np.asarray(read(labels[split])), said))
+        whole = whole_number_labels(np.asarray(read(labels[split])), said)
+        parts.append(Part(split, pixels, whole))
     classes = None
     if "classes" in others:
         classes = _classes(read("classes"), where)

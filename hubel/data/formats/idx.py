@@ -70,7 +70,7 @@ class Idx(Format):
         files = _files(path)
         if not files:
             raise UserError(f"DATA '{spec}' has no idx files; expected {self.describe()}")
-        parts = {}
+        parts = []
         notes: list[str] = []
         read_as = None
         for name, split in _SPLITS.items():
@@ -96,9 +96,9 @@ class Idx(Format):
                 raise UserError(
                     f"'{labels_file}' has {labels.ndim} dimensions; a file of labels has one"
                 )
-            parts[split] = Part(pixels, labels)
+            parts.append(Part(split, pixels, labels))
         fashion = any("fashion" in p.name.lower() for p in (path, path.resolve()))
-        in_names = all(int(part.labels.max(initial=0)) < 10 for part in parts.values())
+        in_names = all(int(part.labels.max(initial=0)) < 10 for part in parts)
         return array_source(
             "idx",
             path,
