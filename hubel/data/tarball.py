@@ -17,6 +17,7 @@ MAX_BYTES = 1 << 30
 """An archive may hold no more than this, all members and headers together, decompressed."""
 
 _MAX_MEMBERS = 1_000
+_BUFFER = 1 << 20
 
 
 class _Bounded(io.RawIOBase):
@@ -43,7 +44,10 @@ def read_members(path: Path, wanted: Set[str]) -> dict[str, bytes]:
     """
     contents: dict[str, bytes] = {}
     try:
-        with _stream(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+        with (
+            _stream(path) as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_BUFFER) as archive,
+        ):
             for count, member in enumerate(archive):
                 name = PurePosixPath(member.name)
                 if count >= _MAX_MEMBERS:

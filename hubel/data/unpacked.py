@@ -62,7 +62,7 @@ def _written(folder: Path, arrays: Mapping[str, Array]) -> bool:
         building = Path(tempfile.mkdtemp(prefix=".building-", dir=folder.parent))
         for name, array in arrays.items():
             with (building / f"{name}.npy").open("wb") as file:
-                np.save(file, array, allow_pickle=False)
+                np.save(file, np.ascontiguousarray(array), allow_pickle=False)
                 file.flush()
                 os.fsync(file.fileno())
         if folder.exists():  # damaged, or written by another process meanwhile
