@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import signal
 import sys
 import time
 from pathlib import Path
@@ -46,8 +47,9 @@ class FileSource(Source):
         time.sleep(self.delay_s)
         if content == b"defect":
             raise ZeroDivisionError("a defect of the format's")
-        if content == b"torch?":  # the answer travels as the reason
-            raise UnreadableSampleError(f"torch imported: {'torch' in sys.modules}")
+        if content == b"process?":  # the answer travels as the reason
+            deaf = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+            raise UnreadableSampleError(f"torch: {'torch' in sys.modules}, deaf: {deaf}")
         try:
             image = Image.open(io.BytesIO(content))
             pixels = np.asarray(image)

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 import torch
 from cache_sources import ArraySource, FileSource, write_picture, write_pictures
+from PIL import Image
 
 from hubel.data import cache_build, cache_folder, ingest
 from hubel.data.cache import Problem, open_store
 from hubel.data.ingest import Reader, Task
+from hubel.data.layout import look_indices
 from hubel.data.resize import resize
+from hubel.data.source import UnreadableSampleError, open_source
 from hubel.errors import UserError
 
 
@@ -182,7 +185,7 @@ def test_colour_among_grey_that_the_look_missed_starts_over(
 ):
     path = write_pictures(tmp_path / "p", 100, shape=(4, 4, 1))
     source = FileSource(path)
-    missed = next(i for i in range(50, 100) if i not in set(look_of(100)))
+    missed = next(i for i in range(50, 100) if i not in look_of(100))
     write_picture(path / source.ids[missed], np.arange(48).reshape(4, 4, 3))
     store = open_store(FileSource(path), cache=cache, cache_dir=cache_dir)
     assert store.in_channels == 3
@@ -192,9 +195,22 @@ def test_colour_among_grey_that_the_look_missed_starts_over(
     assert store.notes == ["99 of 100 pictures are grey: stored with 3 channels"]
 
 
-def look_of(num_samples):
-    from hubel.data.layout import look_indices
+def test_floats_among_bytes_that_the_look_missed_start_over(folder, cache_dir):
+    class Late(FileSource):
+        def decode(self, content, i, in_channels=None):
+            pixels = super().decode(content, i, in_channels)
+            return pixels if i != missed else pixels.astype(np.float32) + 0.5
 
+    write_pictures(folder, 100)
+    missed = next(i for i in range(100) if i not in look_of(100))
+    store = open_store(Late(folder), cache_dir=cache_dir)
+    assert store.pixels.dtype == torch.float32
+    expected = expected_rows(FileSource(folder), (6, 5)).astype(np.float32)
+    expected[missed] += 0.5
+    np.testing.assert_array_equal(store.pixels.numpy(), expected)
+
+
+def look_of(num_samples):
     return look_indices(num_samples, size_is_known=False).tolist()
 
 
@@ -247,6 +263,32 @@ def test_a_file_that_could_not_be_opened_is_tried_again(folder, cache_dir):
     assert open_store(source, cache_dir=cache_dir).problems[0].reason == "Permission denied"
     source.locked = False  # its stamp is what it was
     assert open_store(source, cache_dir=cache_dir).readable.all()
+
+
+def test_unreadable_rows_of_an_array(cache_dir):
+    class Holed(ArraySource):
+        def content(self, i):
+            if i == 7:
+                raise UnreadableSampleError("has a hole")
+            return super().content(i)
+
+    rows = np.full((9, 2, 2, 1), 5, np.uint8)
+    for cache in (True, False):
+        store = open_store(Holed(rows), cache=cache, cache_dir=cache_dir)
+        assert store.problems == [Problem("train/00007", "has a hole")]
+        got = store.gather(torch.tensor([6, 7, 8]))
+        assert got.flatten(1).tolist() == [[5] * 4, [0] * 4, [5] * 4]
+
+
+def test_one_readable_sample_that_the_look_missed_gives_the_size(folder, cache_dir):
+    write_pictures(folder, 100)
+    ids = FileSource(folder).ids
+    missed = next(i for i in range(100) if i not in look_of(100))
+    for name in ids[:missed] + ids[missed + 1 :]:
+        (folder / name).write_bytes(b"no picture")
+    store = open_store(FileSource(folder), cache_dir=cache_dir)
+    assert store.size == (6, 5)
+    assert np.flatnonzero(store.readable).tolist() == [missed]
 
 
 def test_nothing_readable(tmp_path, cache_dir):
@@ -473,6 +515,16 @@ def test_a_cache_folder_that_may_only_be_read_serves_what_it_has(folder, cache_d
             path.chmod(0o700)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions as on Unix")
+def test_a_cache_is_open_to_whom_the_umask_lets(folder, cache_dir):
+    old = os.umask(0o027)
+    try:
+        open_store(FileSource(folder), cache_dir=cache_dir)
+    finally:
+        os.umask(old)
+    assert contents(cache_dir)[0].stat().st_mode & 0o777 == 0o750
+
+
 # Interruptions and neighbours
 
 BUILD = """
@@ -631,13 +683,34 @@ def test_a_process_that_dies_while_decoding(folder, cache_dir, with_processes):
 # Workers and progress
 
 
-def test_processes_that_decode_do_not_import_torch(folder, with_processes):
+def test_processes_that_decode_do_not_import_torch_and_leave_ctrl_c_to_us(folder, with_processes):
     for path in folder.iterdir():
-        path.write_bytes(b"torch?")
+        path.write_bytes(b"process?")
     with Reader(FileSource(folder)) as reader:
         chunks = list(reader.read(Task(decode=True)))
     said = {reason for chunk in chunks for _, reason in chunk.problems}
-    assert said == {"torch imported: True", "torch imported: False"}  # here, and there
+    assert said == {"torch: True, deaf: False", "torch: False, deaf: True"}  # here, and there
+
+
+def test_leaving_a_reading_early_leaves_nothing_at_work(folder, tmp_path, with_processes):
+    log = tmp_path / "log"
+
+    class Logging(FileSource):
+        def decode(self, content, i, in_channels=None):
+            time.sleep(0.02)
+            with log.open("a") as file:
+                file.write(".")
+            return super().decode(content, i, in_channels)
+
+    with Reader(Logging(folder)) as reader:
+        chunks = reader.read(Task(decode=True))
+        for _ in range(3):  # the third comes from a process, while others are at work
+            next(chunks)
+        chunks.close()
+        written = log.stat().st_size
+        time.sleep(0.2)
+        assert log.stat().st_size == written
+        assert sum(len(chunk.indices) for chunk in reader.read(Task(decode=True))) == 20
 
 
 def test_a_source_is_sent_once_to_each_process(folder, with_processes):
@@ -666,3 +739,19 @@ def test_progress(folder, cache_dir, processes, request):
     done = [number for _, number, _ in seen]
     assert done == sorted(done)
     assert done[-1] == 20
+
+
+@pytest.mark.data
+def test_cifar10_as_pillow_reads_it(tmp_path):
+    if "HUBEL_DATA" not in os.environ:
+        pytest.skip("HUBEL_DATA names no folder of real data sets")
+    source = open_source(Path(os.environ["HUBEL_DATA"]) / "cifar10")
+    store = open_store(source, cache_dir=tmp_path)
+    assert store.pixels.shape == (60_000, 32, 32, 3)
+    assert store.problems == []
+    assert store.notes == []
+    for i in range(0, 60_000, 1_001):
+        with Image.open(source.path / source.ids[i]) as image:
+            np.testing.assert_array_equal(store.pixels[i].numpy(), np.asarray(image))
+    again = open_store(source, cache_dir=tmp_path)
+    assert again.fingerprint == store.fingerprint

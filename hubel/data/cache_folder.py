@@ -15,8 +15,8 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -131,7 +131,9 @@ class CacheFolder:
     def building(self, index_key: str) -> Iterator[Path]:
         """A new folder to build in, gone on leaving unless it was published."""
         with self._writable():
-            folder = Path(tempfile.mkdtemp(prefix=f".building-{index_key}-", dir=self.root))
+            # Not tempfile's: others may share the cache, as far as the umask says.
+            folder = self.root / f".building-{index_key}-{os.getpid()}-{secrets.token_hex(4)}"
+            folder.mkdir()
         try:
             yield folder
         except OSError as error:

@@ -196,6 +196,11 @@ class Reader:
         self._stay_here = False
         self._sample_s = float("inf")
 
+    @property
+    def name(self) -> str:
+        """What the user called the data: its path, or the name of an embedded set."""
+        return str(self.source.path or self.source.info.format)
+
     def __enter__(self) -> "Reader":
         return self
 
@@ -274,7 +279,7 @@ class Reader:
                     yield future.result()
         except TerminatedWorkerError as error:
             raise UserError(
-                f"a process that was reading '{self.source.path}' was ended by the system, most "
+                f"a process that was reading DATA '{self.name}' was ended by the system, most "
                 "often because memory ran out; close other programs and start again"
             ) from error
         finally:
