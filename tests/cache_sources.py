@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from hubel.data import ingest
+from hubel.data.resize import resize
 from hubel.data.source import Source, SourceInfo, UnreadableSampleError
 
 
@@ -103,3 +105,22 @@ def write_picture(path: Path, pixels: np.ndarray) -> None:
     pixels = pixels.astype(np.uint8)
     image = Image.fromarray(pixels if pixels.shape[-1] == 3 else pixels[..., 0])
     image.save(path, "PNG")
+
+
+def contents(cache_dir: Path) -> list[Path]:
+    return [p for p in cache_dir.iterdir() if p.name not in ("index", "locks")]
+
+
+def expected_rows(source, size, channels=3):
+    rows = []
+    for i in range(len(source)):
+        pixels = resize(source.decode(source.content(i), i), size)
+        rows.append(np.repeat(pixels, channels, -1) if pixels.shape[-1] == 1 else pixels)
+    return np.stack(rows)
+
+
+def use_processes(monkeypatch) -> None:
+    """Let a reading start processes after its second chunk, however short the rest is."""
+    monkeypatch.setattr(ingest, "WORTH_S", 0.0)
+    monkeypatch.setattr(ingest, "CHUNK_ROWS", 4)
+    monkeypatch.setattr(ingest, "num_workers", lambda: 2)
