@@ -135,6 +135,10 @@ def test_the_unpacked_copy_is_mapped_renewed_and_dispensable(tmp_path, monkeypat
     monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     next(kept[0].glob("train-0-pixels.npy")).write_bytes(b"damage")
     check(open_source(path))
+    monkeypatch.setattr("hubel.data.formats.cifar.read_members", None)
+    check(open_source(path))  # the damaged copy was replaced
+    monkeypatch.undo()
+    monkeypatch.setenv("HUBEL_CACHE", str(tmp_path / "cache"))
     os.utime(path, ns=(1, 1))
     second = open_source(path)
     check(second)
@@ -265,6 +269,7 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
         (member("cifar-10-batches-bin/l", tarfile.LNKTYPE, "x"), "is a link, a device or sparse"),
         (member("cifar-10-batches-bin/d", tarfile.CHRTYPE), "is a link, a device or sparse"),
         (member("cifar-10-batches-bin/p", tarfile.FIFOTYPE), "is a link, a device or sparse"),
+        (member("cifar-10-batches-bin/s", tarfile.GNUTYPE_SPARSE), "is a link, a device or sparse"),
         (member("/etc/x"), "member '/etc/x' lies outside the archive; refused"),
         (member("cifar-10-batches-bin/../../x"), "lies outside the archive; refused"),
     ],

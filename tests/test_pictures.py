@@ -132,11 +132,11 @@ def test_palette_becomes_rgb():
 
 
 def test_alpha_is_laid_on_white():
-    rgba = np.array([[[255, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 51], [100, 0, 200, 128]]])
+    rgba = np.array([[[255, 0, 0, 0], [255, 0, 0, 255], [0, 0, 0, 51], [100, 0, 200, 127]]])
     content = encoded(Image.fromarray(rgba.astype(np.uint8)), "PNG")
     assert probe_picture(content).has_alpha
-    # 255·(1 − 51/255) = 204; 100·128/255 + 255·127/255 = 177.2; 127; 200·128/255 + 127 = 227.4
-    assert decoded(content) == [[[255] * 3, [255, 0, 0], [204] * 3, [177, 127, 227]]]
+    # 255·(1 − 51/255) = 204; 100·127/255 + 255 − 127 = 177.8; 128; 200·127/255 + 128 = 227.6
+    assert decoded(content) == [[[255] * 3, [255, 0, 0], [204] * 3, [178, 128, 228]]]
 
 
 def test_grey_with_alpha_stays_one_channel():
@@ -246,6 +246,11 @@ def test_sixteen_bit_tiff_where_white_is_zero():
     assert decoded(content) == [[[255], [0]]]
 
 
+def test_twelve_bit_tiff():
+    content = tiff(2, 1, {258: (12,), 262: (1,), 277: (1,)}, b"\xff\xf8\x00")
+    assert decoded(content) == [[[255], [128]]]  # 4095 and 2048 of 4095
+
+
 def test_compressed_sixteen_bit_colour_tiff():
     tags = {258: (16, 16, 16), 262: (2,), 277: (3,), 259: (8,)}
     content = tiff(1, 1, tags, zlib.compress(struct.pack("<3H", *SIXTEEN[3:6])))
@@ -340,7 +345,8 @@ def test_orientation_is_applied(orientation):
     assert (facts.orientation, facts.size) == (orientation, (2, 3))
     np.testing.assert_array_equal(decode_picture(content)[:, :, 0], UPRIGHT)
     as_tiff = encoded(stored, "TIFF", tiffinfo={0x0112: orientation})
-    assert probe_picture(as_tiff).orientation == orientation
+    facts = probe_picture(as_tiff)
+    assert (facts.orientation, facts.size) == (orientation, (2, 3))
     np.testing.assert_array_equal(decode_picture(as_tiff)[:, :, 0], UPRIGHT)
 
 
