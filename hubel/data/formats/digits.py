@@ -7,7 +7,7 @@ They are the test part of "Optical Recognition of Handwritten Digits" (Alpaydin 
 import numpy as np
 
 from hubel.data.arraysource import Part, array_source
-from hubel.data.paths import expanded
+from hubel.data.paths import exists, expanded
 from hubel.data.source import FORMATS, Format, Source
 from hubel.errors import UserError
 
@@ -23,7 +23,7 @@ class Digits(Format):
         return "'digits', 1,797 handwritten digits of 8×8 that come with scikit-learn"
 
     def matches(self, spec: str) -> bool:
-        return spec == _NAME and not expanded(spec).exists()
+        return spec == _NAME and not exists(expanded(spec))
 
     def open(self, spec: str) -> Source:
         if spec != _NAME:

@@ -18,7 +18,7 @@ from typing import IO
 import numpy as np
 
 from hubel.data.arraysource import Part, array_source, channels_last
-from hubel.data.paths import expanded, is_file, is_folder
+from hubel.data.paths import exists, expanded, is_file, is_folder
 from hubel.data.source import FORMATS, Array, Format, Source
 from hubel.errors import UserError
 
@@ -56,11 +56,11 @@ class Idx(Format):
 
     def matches(self, spec: str) -> bool:
         path = expanded(spec)
-        return bool(_files(path)) or (spec in _INSTALLED and not path.exists())
+        return bool(_files(path)) or (spec in _INSTALLED and not exists(path))
 
     def open(self, spec: str) -> Source:
         path = expanded(spec)
-        if spec in _INSTALLED and not path.exists():
+        if spec in _INSTALLED and not exists(path):
             path = _INSTALLED[spec]
             if not _files(path):
                 raise UserError(

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.labels import flip_safe
-from hubel.data.paths import expanded
+from hubel.data.paths import exists, expanded
 from hubel.data.pictures import convert_channels
 from hubel.data.source import FORMATS, Array, Format, Sample, Source, SourceInfo
 from hubel.errors import UserError
@@ -40,7 +40,7 @@ class Shapes(Format):
         return "'shapes', 'shapes:N' or 'shapes:N:SIZE', generated coloured shapes"
 
     def matches(self, spec: str) -> bool:
-        return (spec == "shapes" or spec.startswith("shapes:")) and not expanded(spec).exists()
+        return (spec == "shapes" or spec.startswith("shapes:")) and not exists(expanded(spec))
 
     def open(self, spec: str) -> Source:
         match = _SPEC.fullmatch(spec)
