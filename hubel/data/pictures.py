@@ -65,6 +65,7 @@ _OPENERS: dict[str, type[ImageFile.ImageFile]] = {
 
 _LUMA = np.array([19595, 38470, 7471], np.uint32)  # ITU-R 601-2 in 1/65536, as Pillow has it
 
+_WIDTH_TAG, _HEIGHT_TAG = 256, 257
 _ORIENTATION_TAG = 0x0112
 _BITS_TAG = 258
 _PHOTOMETRIC_TAG = 262
@@ -126,7 +127,9 @@ def probe_picture(content: bytes) -> PictureFacts:
             orientation = _orientation(image)
             frames = _num_frames(image)
         width, height = image.size
-        if orientation >= 5 and kind != "TIFF":  # Pillow has turned a TIFF's size already
+        if isinstance(image, TiffImageFile):  # Pillow may have turned a TIFF's size already
+            width, height = image.tag_v2[_WIDTH_TAG], image.tag_v2[_HEIGHT_TAG]
+        if orientation >= 5:
             width, height = height, width
         return PictureFacts(
             format=kind,

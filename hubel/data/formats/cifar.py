@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 as published (Krizhevsky 2009), binary and Python versions.
 
-DATA is "cifar10" or "cifar100" (found where `fetch` puts it), one of the four archives, or a
-folder that one was extracted to. Binary records are a label byte (CIFAR-100: the coarse, then
-the fine label) and 3×32×32 planes. The Python version's batches are read as data, see
-`hubel.data.opcodes`. CIFAR-100's classes are the 100 fine ones.
+DATA is "cifar10" or "cifar100" (found where `hubel.data.download.fetch` puts it), one of the
+four archives, or a folder that one was extracted to. Binary records are a label byte
+(CIFAR-100: the coarse, then the fine label) and 3×32×32 planes. The Python version's batches
+are read as data, see `hubel.data.opcodes`. CIFAR-100's classes are the 100 fine ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from hubel.data.arraysource import Part, array_source
-from hubel.data.download import PUBLISHED, downloads_folder, fetch
+from hubel.data.download import PUBLISHED, downloads_folder
 from hubel.data.opcodes import array_in, read_opcodes
 from hubel.data.paths import expanded, is_file, is_folder
 from hubel.data.source import FORMATS, Array, Format, Source
@@ -21,7 +21,7 @@ from hubel.data.tarball import MAX_BYTES, read_members
 from hubel.data.unpacked import unpacked
 from hubel.errors import UserError
 
-__all__ = ["Cifar", "fetch"]
+__all__ = ["Cifar"]
 
 _VERSION = "cifar-1"  # of what is kept in the cache folder
 _SIDE = 32
