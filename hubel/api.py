@@ -14,7 +14,7 @@ from typing import Any
 
 from hubel.config import FitConfig
 from hubel.data.cache import open_store
-from hubel.data.inspect import Inspection
+from hubel.data.inspection import Inspection
 from hubel.data.inspect import inspect as inspect_data
 from hubel.data.own_transform import own_transform
 from hubel.data.prepare import input_size

@@ -47,9 +47,12 @@ def _fit(
 
     with reporting() as report:
         if download:
-            from hubel.data.formats.cifar import fetch
+            from hubel.data.download import fetch
 
-            fetch(str(data), report)
+            fetch(
+                str(data),
+                lambda what, done, total: report({"stage": what, "count": done, "total": total}),
+            )
         if resume is not None:
             run = api.resume(resume, epochs=settings.get("epochs"), report=report)
         else:

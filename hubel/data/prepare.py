@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from hubel.config import FitConfig
 from hubel.data.cache import Progress, Store, open_store
-from hubel.data.inspect import Leaks, leaks
+from hubel.data.leaks import Leaks, leaks
 from hubel.data.source import Source, open_source
 from hubel.data.split import Split, split_source
 from hubel.errors import UserError
