@@ -5,24 +5,40 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import pytest
 from typer.testing import CliRunner
 
-from hubel.cli.main import app
+from hubel.cli.main import app, main
 
 FAST = ["--epochs", "2", "--batch-size", "16", "--threads", "1", "--precision", "fp32"]
 
 
-def hubel(*words, cwd=None, check=True):
-    """The command in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "hubel", *map(str, words)], capture_output=True, text=True, cwd=cwd
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    if check:
-        assert done.returncode == 0, done.stderr
-    return done
+@dataclass
+class Done:
+    """How a command ended, and what it said."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+@pytest.fixture
+def hubel(capsys, monkeypatch):
+    """The command in this process: torch is imported once for all tests."""
+
+    def run(*words, check=True):
+        monkeypatch.setattr(sys, "argv", ["hubel", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ending:
+            main()
+        said = capsys.readouterr()
+        done = Done(int(ending.value.code or 0), said.out, said.err)
+        assert done.returncode == 0 or not check, done.stderr
+        return done
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -66,8 +82,9 @@ def test_every_verb_has_help_and_takes_json(verb):
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_user_errors_are_one_sentence_and_exit_1(words, message, tmp_path):
-    done = hubel(*words, cwd=tmp_path, check=False)
+def test_user_errors_are_one_sentence_and_exit_1(hubel, words, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = hubel(*words, check=False)
     assert done.returncode == 1
     assert done.stdout == ""
     assert done.stderr.startswith("hubel: ") or "\nhubel: " in done.stderr
@@ -75,7 +92,7 @@ def test_user_errors_are_one_sentence_and_exit_1(words, message, tmp_path):
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_the_road_from_the_command_line(pictures, tmp_path):
+def test_the_road_from_the_command_line(hubel, pictures, tmp_path):
     run = tmp_path / "run"
     done = hubel("fit", pictures, *FAST, "--output", run, "--json")
     document = json.loads(done.stdout)
@@ -110,7 +127,7 @@ def test_the_road_from_the_command_line(pictures, tmp_path):
     assert "1 of 2 files could not be read" in done.stderr
 
 
-def test_inspect_prints_json_and_writes_its_page(pictures, tmp_path):
+def test_inspect_prints_json_and_writes_its_page(hubel, pictures, tmp_path):
     page = tmp_path / "page.html"
     done = hubel("inspect", pictures, "--html", page, "--json")
     assert isinstance(json.loads(done.stdout), dict)
@@ -118,7 +135,8 @@ def test_inspect_prints_json_and_writes_its_page(pictures, tmp_path):
     assert max(map(len, hubel("inspect", pictures).stdout.splitlines())) <= 80
 
 
-def test_a_default_run_folder_is_numbered(pictures, tmp_path):
+def test_a_default_run_folder_is_numbered(hubel, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for number in (1, 2):
-        done = hubel("fit", pictures, *FAST, "--json", cwd=tmp_path)
+        done = hubel("fit", pictures, *FAST, "--json")
         assert json.loads(done.stdout)["run"] == f"runs/spots-simple-{number}"

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hubel.data.paths import exists, expanded
 from hubel.errors import UserError
 from hubel.registry import Registry
 
@@ -172,10 +173,11 @@ def open_source(spec: str | Path, format: str | None = None) -> Source:
     for name in FORMATS.names():
         if FORMATS[name].matches(text):
             return FORMATS[name].open(text)
-    if not Path(text).expanduser().exists():
+    if not exists(expanded(text)):
         raise UserError(
             f"DATA '{text}' is neither a path that exists nor an embedded set "
-            f"('digits', 'shapes'); check the spelling or the working folder"
+            f"('digits', 'shapes', 'fashion-mnist', 'cifar10', 'cifar100'); check the spelling "
+            f"or the working folder"
         )
     known = "; ".join(f"{n}: {FORMATS[n].describe()}" for n in FORMATS.names())
     raise UserError(
