@@ -190,6 +190,47 @@ def test_how_alike_is_usual_is_learned_by_class():
     assert len(one_class.pairs[one_class.pairs[:, 0] >= 200]) < len(apart)
 
 
+def test_a_dense_class_takes_no_candidates_from_the_others():
+    rng = np.random.default_rng(0)
+    dense = rng.normal(0, 1, 40) + rng.normal(0, 0.2, (300, 40))
+    loose = rng.normal(0, 1, (300, 40))
+    described = np.concatenate([dense, loose]).astype(np.float32)
+    described /= np.linalg.norm(described, axis=1, keepdims=True)
+    labels = np.repeat([0, 1], 300)
+    bounds, pairs = near._look_around(described, labels, np.arange(0, 600, 2))
+    assert bounds[1] == near.CANDIDATE
+    close = described[:300] @ described[:300].T
+    np.fill_diagonal(close, -1)
+    partners = (close > bounds[0]).sum(axis=1).mean()
+    assert 0.5 <= partners <= 2.5
+    nearest = pairs.reshape(300, -1, 2)
+    assert (nearest[:, :, 0] == np.arange(0, 600, 2)[:, None]).all()
+    close = described @ described.T
+    np.fill_diagonal(close, -1)
+    best = close[::2].argsort(axis=1)[:, ::-1][:, : nearest.shape[1]]
+    assert (nearest[:, :, 1] == best).all()
+
+
+def test_of_a_mirror_image_more_is_asked(monkeypatch):
+    monkeypatch.setattr(near, "BOUNDS", (0.5, 0.5))
+    monkeypatch.setattr(near, "CANDIDATE", 0.3)
+    originals = photos(120, seed=14)
+    scene, other = originals[0].astype(float), originals[1].astype(float)
+    for share in np.linspace(0.1, 0.9, 161):
+        blend = (share * scene + (1 - share) * other).round()
+        grey = torch.from_numpy(np.stack([scene, blend]) @ np.array(near.LUMA)).float()
+        alike = likeness(details(grey[:1]), details(grey[1:]), 2).item()
+        if 0.51 < alike < 0.54:
+            break
+    else:
+        raise AssertionError("no blend is alike by 0.51 to 0.54")
+    blend = blend.astype(np.uint8)
+    pixels = np.concatenate([originals[:1], originals[3:], blend[None]])
+    assert [0, 118] in _found(pixels).pairs.tolist()
+    pixels[-1] = pixels[-1, :, ::-1].copy()
+    assert [0, 118] not in _found(pixels).pairs.tolist()
+
+
 def test_where_every_picture_has_a_copy_they_are_found():
     originals = photos(150, seed=4)
     copies = np.stack([_jpeg(p, 80) for p in originals])

@@ -357,6 +357,10 @@ def test_near_copies_across_splits_and_labels():
         files[mine] = png_bytes((picture * 0.9).astype(np.uint8))
     # An exact copy of a near copy's original: it is in the original's place.
     files["test/a/5.png"] = files["val/a/0.png"]
+    # An exact copy of a training sample is an exact leak, and not a near one besides.
+    files["test/a/6.png"] = files["train/a/3.png"]
+    picture = np.asarray(Image.open(BytesIO(files["train/a/3.png"])))
+    files["train/a/4.png"] = png_bytes((picture * 0.8).astype(np.uint8))
     source = FilesInMemory(files)
     seen = _inspect(source, source.store((32, 32)))
     pairs = {tuple(source.ids[i] for i in pair) for pair in seen.near.pairs.tolist()}
@@ -364,6 +368,7 @@ def test_near_copies_across_splits_and_labels():
         ("train/a/0.png", "test/a/0.png"),
         ("train/a/1.png", "test/b/0.png"),
         ("train/a/2.png", "val/a/0.png"),
+        ("train/a/3.png", "train/a/4.png"),
     }
     assert seen.near.leaked == {"val": 1, "test": 3}
     assert seen.near.num_conflicts == 1
@@ -374,6 +379,31 @@ def test_near_copies_across_splits_and_labels():
     assert ("warning", "3 of 60 test pictures (5.0 %) look like a training picture.") in lines
     assert ("warning", "1 pair of pictures that look the same has different labels.") in lines
     assert ("warning", "1 test picture is an exact copy of val pictures.") in lines
+    assert seen.exact.leaked == {"val": 0, "test": 1}
+
+
+def test_the_worst_exact_copies_come_first():
+    source = _source(_names({"train/a": 9, "train/b": 4, "val/a": 3, "test/a": 4}))
+    contents, ids = source._contents, source.ids
+    for mine, theirs in (
+        ("train/a/1.png", "train/a/0.png"),
+        ("test/a/1.png", "val/a/0.png"),
+        ("val/a/1.png", "train/a/2.png"),
+        ("test/a/2.png", "train/a/3.png"),
+        ("test/a/3.png", "train/a/3.png"),
+    ):
+        contents[ids.index(mine)] = contents[ids.index(theirs)]
+    exact = _inspect(source, near=False).exact
+    assert [[ids[i] for i in group] for group in exact.groups] == [
+        ["train/a/3.png", "test/a/2.png", "test/a/3.png"],
+        ["train/a/2.png", "val/a/1.png"],
+        ["val/a/0.png", "test/a/1.png"],
+        ["train/a/0.png", "train/a/1.png"],
+    ]
+    assert exact.num_spare == 5
+    assert exact.leaked == {"val": 1, "test": 2}
+    assert exact.val_in_test == 1
+    assert exact.conflicts == []
 
 
 def test_json_is_json_and_names_samples():

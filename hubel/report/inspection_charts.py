@@ -84,6 +84,7 @@ def size_scatter(sizes: SizeFacts) -> Figure:
             sizes.sizes[:MAX_SIZES].tolist(), sizes.counts[:MAX_SIZES].tolist(), strict=True
         )
     ]
+    most = max(v["n"] for v in values)
     sides = [v[axis] for v in values for axis in "hw"] + [*sizes.stored[-2:]]
     low, high = min(sides), max(sides)
     kind = "log" if high > LOG_FROM * low else "linear"
@@ -107,7 +108,9 @@ def size_scatter(sizes: SizeFacts) -> Figure:
             x=x,
             y=y,
             size=alt.Size(
-                "n:Q", scale=alt.Scale(type="sqrt", range=[24, 420], zero=False), legend=None
+                "n:Q",
+                scale=alt.Scale(type="sqrt", domain=[1, max(30, most)], range=[24, 420]),
+                legend=None,
             ),
             tooltip=[
                 alt.Tooltip("size:N"),
