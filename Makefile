@@ -32,7 +32,9 @@ check: $(READY)  ## format, lint, types, import rules
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## the short benchmarks; each prints its ratio to a named baseline
-	$(BIN)/python -m benchmarks.run
+	$(BIN)/python benchmarks/start.py
+	$(BIN)/python benchmarks/cache.py --repeats 2
+	$(BIN)/python benchmarks/lab.py --repeats 1
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from hubel.config import FitConfig
-from hubel.data.cache import open_store
-from hubel.data.inspection import Inspection
 from hubel.data.inspect import inspect as inspect_data
+from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
-from hubel.data.prepare import input_size
-from hubel.data.source import open_source
-from hubel.data.split import split_source
+from hubel.data.paths import exists, expanded
+from hubel.data.prepare import draw_split, open_configured
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.evaluate.result import Evaluation
@@ -137,7 +135,10 @@ def fit(
     from which a budget counts. Raises `UserError`, a `ValueError`, for what you can mend.
     """
     started = time.monotonic() if started is None else started
-    config = FitConfig.from_settings({"data": str(data), **settings})
+    # The run must find its data again from any working folder.
+    where = expanded(str(data))
+    spec = str(where.resolve()) if exists(where) else str(data)
+    config = FitConfig.from_settings({"data": spec, **settings})
     folder = RunFolder.create(output if output is not None else _free_name(config))
     try:
         own = None if transform is None else own_transform(transform)
@@ -182,17 +183,9 @@ def inspect(
     (img_size, val_fraction, seed, cache).
     """
     config = FitConfig.from_settings({"data": str(data), **settings})
-    source = open_source(config.data)
-    store = open_store(
-        source,
-        size=input_size(config, source.info.spatial_dims),
-        cache=config.cache,
-        progress=_progress(report),
-    )
-    split = split_source(
-        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
-    )
-    inspection = inspect_data(source, store, split, near=near)
+    source, store = open_configured(config, _progress(report))
+    split = draw_split(source, store, config)
+    inspection = inspect_data(source, store, split, near=near, progress=_progress(report))
     written = None
     if page is not None:
         from hubel.report.inspection import write_inspection_page

@@ -88,7 +88,7 @@ class FitConfig:
         None, "Size of the network's input, 32 or 48x64; by default the data's own",
         "Data", parse=parse_size)  # fmt: skip
     val_fraction: float = setting(0.1, "Share held out for validation where the data has none",
-                                  "Data", low=0.001, high=0.9)  # fmt: skip
+                                  "Data", low=0.001, high=0.4)  # fmt: skip
     cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")
     allow: str = setting("", "'corrupt': train although over 1 % of a split is unreadable",
                          "Data", choices=("", "corrupt"))  # fmt: skip

@@ -16,7 +16,7 @@ def make_loader(n=37, batch_size=5, size=(6, 6), **changes) -> Loader:
     store = MemoryStore(random_pixels(n, size, 1))
     targets = np.arange(n, dtype=np.int64) % 4
     indices = np.arange(1, n, 2)
-    settings_ = dict(num_classes=4, augment=Augment("alternating", 0.2))
+    settings_ = {"num_classes": 4, "augment": Augment("alternating", 0.2)}
     return Loader(
         store, targets, indices, unit_preprocess(size, 1), batch_size, 3, **{**settings_, **changes}
     )

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold
 
 from hubel.data.source import Array, Source, SourceInfo
-from hubel.data.split import MAX_HOLD_OUT, Split, split_source
+from hubel.data.split import MAX_HOLD_OUT, Split, keep_copies_together, split_source
 from hubel.errors import UserError
 
 
@@ -243,3 +243,24 @@ def test_another_seed_gives_another_split():
     source = Labels([0, 1] * 100)
     draws = [split_source(source, val_fraction=0.1, seed=s).val.tolist() for s in (0, 1)]
     assert draws[0] != draws[1]
+
+
+def test_drawn_copies_of_training_samples_move_to_train():
+    source = Labels([0, 1] * 50)
+    split = split_source(source, val_fraction=0.2, seed=0)
+    digests = np.array([f"{i:032x}".encode() for i in range(100)])
+    copy, other = split.val[0], split.test[1]
+    digests[copy] = digests[other] = digests[split.train[3]]
+    moved = keep_copies_together(split, source, digests)
+    assert set(moved.train) == {*split.train, copy, other}
+    assert set(moved.val) == {*split.val} - {copy}
+    assert set(moved.test) == {*split.test} - {other}
+    assert "moved 2 held-out samples to train" in moved.notes[-1]
+
+
+def test_given_copies_stay_where_the_data_put_them():
+    source = Labels([0, 1] * 50, ["train"] * 80 + ["test"] * 20)
+    split = split_source(source, val_fraction=0.2, seed=0)
+    digests = np.array([f"{i:032x}".encode() for i in range(100)])
+    digests[split.test[0]] = digests[split.train[0]]
+    assert keep_copies_together(split, source, digests) is split

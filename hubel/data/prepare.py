@@ -10,11 +10,19 @@ from hubel.config import FitConfig
 from hubel.data.cache import Progress, Store, open_store
 from hubel.data.leaks import Leaks, leaks
 from hubel.data.source import Source, open_source
-from hubel.data.split import Split, split_source
+from hubel.data.split import Split, keep_copies_together, split_source
 from hubel.errors import UserError
 from hubel.shapes import format_shape, per_dim
 
-__all__ = ["Data", "input_size", "positions_of", "prepare_data", "restore_split"]
+__all__ = [
+    "Data",
+    "draw_split",
+    "input_size",
+    "open_configured",
+    "positions_of",
+    "prepare_data",
+    "restore_split",
+]
 
 _CORRUPT_SHARE = 0.01  # of a split: more unreadable samples than this stop a fit
 
@@ -68,27 +76,35 @@ def input_size(config: FitConfig, spatial_dims: int) -> tuple[int, ...] | None:
     return per_dim(sides, spatial_dims)
 
 
+def open_configured(config: FitConfig, progress: Progress | None) -> tuple[Source, Store]:
+    """The source that `config` names and its pixels."""
+    source = open_source(config.data)
+    size = input_size(config, source.info.spatial_dims)
+    return source, open_store(source, size=size, cache=config.cache, progress=progress)
+
+
+def draw_split(source: Source, store: Store, config: FitConfig) -> Split:
+    """The data's own split, completed by a draw in which exact copies stay together."""
+    split = split_source(
+        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
+    )
+    return keep_copies_together(split, source, store.digests)
+
+
 def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     """Open, read once, split, and look for what makes a result worthless.
 
     Raises `UserError` when more than 1 % of a split is unreadable (unless --allow corrupt),
     and with --strict when any is, or when copies lie across splits.
     """
-    source = open_source(config.data)
-    size = input_size(config, source.info.spatial_dims)
-    store = open_store(source, size=size, cache=config.cache, progress=progress)
+    source, store = open_configured(config, progress)
     _refuse_corrupt(source, store, config)
-    split = split_source(
-        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
-    )
-    return _with_leaks(source, store, split, config)
+    return _with_leaks(source, store, draw_split(source, store, config), config)
 
 
 def restore_split(config: FitConfig, ids: dict[str, list[str]], progress: Progress | None) -> Data:
     """The same data with the split that a run recorded. Raises `UserError` if ids are missing."""
-    source = open_source(config.data)
-    size = input_size(config, source.info.spatial_dims)
-    store = open_store(source, size=size, cache=config.cache, progress=progress)
+    source, store = open_configured(config, progress)
     arrays = positions_of(source, ids)
     split = Split(arrays["train"], arrays["val"], arrays["test"], [])
     return _with_leaks(source, store, split, config)
@@ -140,8 +156,9 @@ def _refuse_corrupt(source: Source, store: Store, config: FitConfig) -> None:
         inside: npt.NDArray[np.bool_] = source.splits == name
         broken = int((inside & ~store.readable).sum())
         if broken > _CORRUPT_SHARE * inside.sum() and config.allow != "corrupt":
+            broken_ids = {source.ids[int(i)] for i in np.flatnonzero(inside & ~store.readable)}
             where = f"split '{name}'" if name else "the data"
-            first = next(p for p in store.problems)
+            first = next(p for p in store.problems if p.id in broken_ids)
             raise UserError(
                 f"{broken} of {int(inside.sum())} samples of {where} are unreadable, more than "
                 f"{_CORRUPT_SHARE:.0%} (first: {first.id}: {first.reason}); mend or remove them "

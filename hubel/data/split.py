@@ -4,7 +4,7 @@ Splits that the data give are kept. What they lack is drawn here: stratified by 
 function of the seed alone, and never through a group.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hubel.data.source import Source
 from hubel.errors import UserError
 
-__all__ = ["MAX_HOLD_OUT", "Split", "split_source"]
+__all__ = ["MAX_HOLD_OUT", "Split", "keep_copies_together", "split_source"]
 
 MAX_HOLD_OUT = 5_000
 """A validation split held out of a given train is no larger: at 5,000 samples the 95 %
@@ -104,6 +104,32 @@ def split_source(
 
 def _counts(source: Source, indices: _Indices) -> _Indices:
     return np.bincount(source.targets[indices], minlength=len(source.info.classes))
+
+
+def keep_copies_together(split: Split, source: Source, digests: npt.NDArray[np.bytes_]) -> Split:
+    """`split` with the held-out copies of training samples moved to train.
+
+    Only samples that hubel itself assigned move: a copy in a given val or test is the
+    data's own leak, which is reported and counted out, not repaired. Sources with groups
+    are left as they are, because a move would tear a group apart.
+    """
+    if source.groups is not None:
+        return split
+    movable = np.isin(source.splits, ["", "train"])
+    parts, moved = {}, []
+    for name, indices in (("val", split.val), ("test", split.test)):
+        copies = movable[indices] & np.isin(digests[indices], digests[split.train])
+        moved.append(indices[copies])
+        parts[name] = indices[~copies]
+    together = np.concatenate(moved)
+    if not together.size or not parts["val"].size:
+        return split
+    note = (
+        f"moved {together.size} held-out sample{'s' if together.size > 1 else ''} to train: "
+        f"exact copies of training samples judge nothing"
+    )
+    train = np.sort(np.concatenate([split.train, together]))
+    return replace(split, train=train, **parts, notes=[*split.notes, note])
 
 
 def _hold_out(

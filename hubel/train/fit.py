@@ -24,7 +24,7 @@ from hubel.train.best import load_best, save_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.loop import Report, Training, checkpoint, restore, train
 from hubel.train.setup import assemble, run_facts, settle_flip
-from hubel.train.signals import catch_signals
+from hubel.train.signals import StopRequest, catch_signals
 
 __all__ = ["fit", "resume"]
 
@@ -46,7 +46,8 @@ def fit(
     `Interrupted` after a signal.
     """
     started = time.monotonic() if started is None else started
-    with run.locked(), catch_signals() as stop:
+    stop = StopRequest()
+    with run.locked():
         _prepare_process(config)
         data = prepare_data(config, _progress(report))
         for note in data.notes:
@@ -70,9 +71,10 @@ def fit(
             used_s = time.monotonic() - started
             t.at.limit_s = max(config.budget - used_s - 2 * validation_s - 0.3, 0.0)
         checkpoint(t, border=True)
-        # The configuration comes last: with it the folder is a run that can be resumed.
-        run.write_json("config.json", config.to_json())
-        train(t)
+        with catch_signals(stop):
+            # The configuration comes last: with it the folder is a run that can be resumed.
+            run.write_json("config.json", config.to_json())
+            train(t)
         return _finish(t, spec, time.monotonic() - started)
 
 
@@ -104,7 +106,8 @@ def resume(
                 f"start a new one"
             )
         config = replace(config, epochs=epochs)
-    with run.locked(), catch_signals() as stop:
+    stop = StopRequest()
+    with run.locked():
         found = load_checkpoint(run)
         if found is None:
             raise UserError(
@@ -141,7 +144,8 @@ def resume(
         t.at.finished = t.at.finished and epochs is None
         run.keep_log(t.at.epoch)
         run.write_json("config.json", config.to_json())
-        train(t)
+        with catch_signals(stop):
+            train(t)
         return _finish(t, spec, earlier_s + time.monotonic() - started)
 
 

@@ -46,6 +46,7 @@ class Position:
     samples: int = 0
     elapsed_s: float = 0.0
     limit_s: float | None = None
+    rate: float = 0.0
     epoch_loss: float = 0.0
     epoch_right: float = 0.0
     epoch_samples: int = 0
@@ -100,16 +101,17 @@ def train(t: Training) -> None:
         samples_before = at.epoch_samples
         t.model.train()
         # Sums of the epoch stay on the device: reading them would make it wait.
-        loss_sum = torch.tensor(at.epoch_loss, dtype=torch.float64, device=t.engine.device)
-        right_sum = torch.tensor(at.epoch_right, dtype=torch.float64, device=t.engine.device)
-        rate, done, diverged = 0.0, 0.0, False
+        wide = torch.float32 if t.engine.device.type == "mps" else torch.float64
+        loss_sum = torch.tensor(at.epoch_loss, dtype=wide, device=t.engine.device)
+        right_sum = torch.tensor(at.epoch_right, dtype=wide, device=t.engine.device)
+        done, diverged = 0.0, False
 
         for batch in t.loader.epoch(at.epoch, at.batch):
             # 1. The learning rate follows the share that is done, of steps or of time.
             done = _share_done(t, started)
             if done >= 1.0 and at.step > 0:  # at least one step, however short the budget
                 break
-            rate = set_rate(t.optimizer, t.schedule(done) * at.rate_scale)
+            at.rate = set_rate(t.optimizer, t.schedule(done) * at.rate_scale)
 
             # 2. Forward and backward, in micro-batches if memory asks for it.
             while True:
@@ -157,7 +159,7 @@ def train(t: Training) -> None:
                 if not math.isfinite(at.epoch_loss):
                     diverged = True
                     break
-                _report_step(t, started, rate, epoch_started, samples_before)
+                _report_step(t, started, epoch_started, samples_before)
             due = config.checkpoint_every > 0 and t.clock() - last_saved > config.checkpoint_every
             if t.stop or due:
                 at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
@@ -176,7 +178,7 @@ def train(t: Training) -> None:
         # 5. The epoch's end: validation without augmentation, the log, best so far, a checkpoint.
         if at.epoch_samples > 0:
             train_seconds = max(t.clock() - epoch_started, 1e-9)
-            _end_epoch(t, rate, (at.epoch_samples - samples_before) / train_seconds, started)
+            _end_epoch(t, (at.epoch_samples - samples_before) / train_seconds, started)
         at.elapsed_s = t.clock() - started
         at.finished = (
             _share_done(t, started) >= 1.0
@@ -196,7 +198,7 @@ def _share_done(t: Training, started: float) -> float:
     return t.at.step / (t.config.epochs * len(t.loader))
 
 
-def _end_epoch(t: Training, rate: float, speed: float, started: float) -> None:
+def _end_epoch(t: Training, speed: float, started: float) -> None:
     """Validate, write the log's line, keep the weights if they are the best so far."""
     at = t.at
     validation_started = t.clock()
@@ -214,7 +216,7 @@ def _end_epoch(t: Training, rate: float, speed: float, started: float) -> None:
         f"train_{t.task.score}": at.epoch_right / at.epoch_samples,
         "val_loss": metrics["loss"] if math.isfinite(metrics["loss"]) else None,
         f"val_{t.task.score}": score,
-        "lr": rate,
+        "lr": at.rate,
         "images_per_s": speed,
         "seconds": t.clock() - started,
         "validation_s": t.clock() - validation_started,
@@ -224,9 +226,7 @@ def _end_epoch(t: Training, rate: float, speed: float, started: float) -> None:
     at.batch, at.epoch_samples, at.epoch_loss, at.epoch_right = 0, 0, 0.0, 0.0
 
 
-def _report_step(
-    t: Training, started: float, rate: float, epoch_started: float, samples_before: int
-) -> None:
+def _report_step(t: Training, started: float, epoch_started: float, samples_before: int) -> None:
     at = t.at
     done = _share_done(t, started)
     elapsed = t.clock() - started
@@ -236,7 +236,7 @@ def _report_step(
             "done": done,
             "loss": at.epoch_loss / at.epoch_samples,
             "top1": at.epoch_right / at.epoch_samples,
-            "lr": rate,
+            "lr": at.rate,
             "images_per_s": (at.epoch_samples - samples_before)
             / max(t.clock() - epoch_started, 1e-9),
             "left_s": elapsed * (1 - done) / max(done, 1e-9),
