@@ -5,7 +5,7 @@ run.evaluate()
 hubel.load("runs/x").predict("cat.jpg")
 """
 
-import shutil
+import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
 from hubel.data.paths import exists, expanded
 from hubel.data.prepare import draw_split, open_configured
-from hubel.engine import choose_engine
+from hubel.engine import exact_engine
 from hubel.errors import UserError
 from hubel.evaluate.result import Evaluation
 from hubel.evaluate.run import EvaluatedRun, evaluate_run
 from hubel.inference import load_trained
 from hubel.predict import Prediction, predict_files
-from hubel.runs import RunFolder
+from hubel.runs import RunFolder, RunInUseError
 from hubel.shapes import format_shape
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
@@ -109,7 +109,7 @@ class Run:
         if not paths:
             raise UserError("PATH is missing: name at least one picture or folder")
         config = FitConfig.from_settings(self.folder.read_json("config.json"))
-        engine = choose_engine(config).exact()
+        engine = exact_engine(config)
         trained = load_trained(self.folder)
         engine.place(trained.model)
         return list(predict_files(trained, paths, engine))
@@ -131,7 +131,8 @@ def fit(
 
     `settings` are the fields of `FitConfig` by name (model="simple", epochs=20, …): one
     hop, checked there. `transform` is your own augmentation of one picture, a torchvision
-    transform for instance (see `hubel.data.own_transform`). `started` is the monotonic time
+    transform for instance (see `hubel.data.own_transform`); hubel's own comes after it, so
+    turn off what you do not want twice (flip="none", translate=0). `started` is the monotonic time
     from which a budget counts. Raises `UserError`, a `ValueError`, for what you can mend.
     """
     started = time.monotonic() if started is None else started
@@ -139,13 +140,15 @@ def fit(
     where = expanded(str(data))
     spec = str(where.resolve()) if exists(where) else str(data)
     config = FitConfig.from_settings({"data": spec, **settings})
-    folder = RunFolder.create(output if output is not None else _free_name(config))
+    folder = _new_run(config) if output is None else RunFolder.create(output)
     try:
         own = None if transform is None else own_transform(transform)
         training.fit(config, folder, report, transform=own, started=started)
+    except RunInUseError:
+        raise  # somebody else's run: nothing in it is ours to remove
     except BaseException:
-        if not has_progress(folder):  # nothing of worth yet: leave no ruin behind
-            shutil.rmtree(folder.path, ignore_errors=True)
+        if not has_progress(folder):
+            folder.discard()
         raise
     return Run(folder)
 
@@ -194,13 +197,14 @@ def inspect(
     return Inspected(inspection, written)
 
 
-def _free_name(config: FitConfig) -> Path:
+def _new_run(config: FitConfig) -> RunFolder:
     """runs/DATA-MODEL-N for the first N that is free."""
     stem = Path(config.data.split(":")[0]).stem or "data"
-    number = 1
-    while (path := Path("runs") / f"{stem}-{config.model}-{number}").exists():
-        number += 1
-    return path
+    for number in itertools.count(1):
+        path = Path("runs") / f"{stem}-{config.model}-{number}"
+        if not path.exists():
+            break
+    return RunFolder.create(path)
 
 
 def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:

@@ -147,7 +147,7 @@ class FitConfig:
     channels_last: bool = setting(True, "Keep maps in channels-last memory order", "Machine")
     threads: int = setting(0, "CPU threads (0 = all of this process)", "Machine",
                            low=0, high=4096)  # fmt: skip
-    checkpoint_every: float = setting(30.0, "Seconds between checkpoints within an epoch",
+    checkpoint_every: float = setting(30.0, "Seconds between checkpoints in an epoch (0 = none)",
                                       "Machine", low=0.0, high=1e6)  # fmt: skip
     seed: int = setting(0, "The seed of every random stream", "Machine", low=0, high=2**53)
 
@@ -185,15 +185,11 @@ def _checked(f: "dataclasses.Field[Any]", value: Any) -> Any:
     if value is None and f.default is None:
         return None
     if rule.parse is not None:
-        if isinstance(value, str):
-            try:
-                return rule.parse(value)
-            except ValueError as error:
-                raise UserError(f"{option}: {error}, got '{value}'") from None
-        if f.name == "img_size":
-            size = (value,) if isinstance(value, int) else tuple(value)
-            return parse_size("x".join(str(s) for s in size))
-        return parse_duration(str(value))
+        text = "x".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+        try:
+            return rule.parse(text)
+        except ValueError as error:
+            raise UserError(f"{option}: {error}, got '{value}'") from None
     kind: Any = f.type if f.type in (str, bool, int) else float
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)

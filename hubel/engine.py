@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import nn
 from hubel.config import FitConfig
 from hubel.errors import UserError
 
-__all__ = ["Engine", "choose_engine", "keep_freed_memory"]
+__all__ = ["Engine", "choose_engine", "exact_engine", "keep_freed_memory"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -79,6 +80,22 @@ def _device(name: str) -> torch.device:
     return device
 
 
+def _cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has bfloat16 products; oneDNN also emulates them, which is slow."""
+    if platform.machine().lower() in ("x86_64", "amd64"):
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def exact_engine(config: FitConfig) -> Engine:
+    """float32 on the run's device, or on what this machine has: a run may have moved."""
+    try:
+        device = _device(config.device)
+    except UserError:
+        device = _device("auto")
+    return Engine(device, "fp32", config.channels_last)
+
+
 def choose_engine(config: FitConfig) -> Engine:
     """The engine that `config` asks for; "auto" takes bf16 where the device multiplies in it."""
     device = _device(config.device)
@@ -87,8 +104,7 @@ def choose_engine(config: FitConfig) -> Engine:
         if device.type == "cuda":
             fast = torch.cuda.is_bf16_supported(including_emulation=False)
         else:
-            # True only with AVX512-BF16 or AMX (or Arm's like); elsewhere bf16 is emulated.
-            fast = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+            fast = device.type == "cpu" and _cpu_multiplies_bf16()
         precision = "bf16" if fast else "fp32"
     if precision == "fp16" and device.type != "cuda":
         raise UserError(
@@ -112,5 +128,6 @@ def keep_freed_memory() -> None:
     except (OSError, AttributeError):  # another C library: nothing to tune
         return
     m_trim_threshold, m_mmap_threshold = -1, -3
-    mallopt(m_mmap_threshold, 256 << 20)
+    if not mallopt(m_mmap_threshold, 256 << 20):
+        mallopt(m_mmap_threshold, 32 << 20)  # the most that an older glibc takes
     mallopt(m_trim_threshold, 1 << 30)

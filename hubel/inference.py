@@ -121,10 +121,13 @@ def load_trained(run: RunFolder) -> Trained:
     facts = run.read_json("run.json")
     content, spec_json = _read_model(run)
     checksum = facts.get("model_sha256")
-    spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
-    model = build(spec)
     path = str(run.path / "model.safetensors")
     _verify(content, checksum, path)
+    try:
+        spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
+    except (TypeError, KeyError) as error:
+        raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
+    model = build(spec)
     tensors = tensors_from_bytes(content, path)
     try:
         model.load_state_dict(tensors)
@@ -143,5 +146,5 @@ def _verify(content: bytes, checksum: str | None, path: str) -> None:
     if checksum is not None and hashlib.sha256(content).hexdigest() != checksum:
         raise UserError(
             f"'{path}' does not have the checksum recorded in run.json: it was changed or "
-            f"damaged; restore it from a copy"
+            f"damaged; restore it from a copy, or write it again by hubel fit --resume"
         )

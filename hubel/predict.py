@@ -71,7 +71,7 @@ def predict_files(
         for path in batch:
             try:
                 arrays.append(trained.preprocess.resize(_read(path, trained)))
-            except (UnreadableSampleError, OSError, ValueError) as error:
+            except (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError) as error:
                 errors[path] = str(error)
         rows = iter(predict_arrays(trained, arrays, engine)) if arrays else iter(())
         for path in batch:
@@ -112,4 +112,9 @@ def _read(path: Path, trained: Trained) -> Array:
             f"the array is {values.shape}, the network takes {dims} axes with {channels} "
             f"channel{'s' if channels > 1 else ''} last"
         )
+    if (values.dtype == np.uint8) != (trained.preprocess.scale == 255.0):
+        wanted = "uint8" if trained.preprocess.scale == 255.0 else "float"
+        raise ValueError(f"the array is {values.dtype}, the network was trained on {wanted} values")
+    if not np.isfinite(values).all():
+        raise ValueError("the array holds values that are not finite")
     return values if values.dtype == np.uint8 else values.astype(np.float32)

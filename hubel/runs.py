@@ -1,17 +1,17 @@
 """The run folder: its layout, atomic writes, checksums and lock.
 
     run/
-      run.json           what this is: task, model, state, environment, command
+      run.json           what this is: task, model, environment, command
       config.json        the settings of the fit
       classes.json       class names, in the order of the network's outputs
       preprocess.json    from stored pixels to network input
       data.json          the data's fingerprint, counts, problems, copies across splits
       split.json         the sample ids of each split
       train_digests.safetensors  of the training samples, to know a copy wherever it turns up
-    log.jsonl          one line an epoch
+      log.jsonl          one line an epoch
       untrained.json     loss and class probabilities before the first step
-      checkpoints/       step-00000120/ (safetensors, JSON, manifest), latest
-      best/              the weights of the best epoch so far, with their manifest
+      checkpoints/       r00-step-0000000120[-epoch]/ (safetensors, JSON, manifest), latest
+      best/              the weights of the best epochs, each with its manifest
       model.safetensors  the finished network
       result.json        what `hubel fit --json` prints
       evaluation/        one folder a split: evaluation.json, report.html, figures/
@@ -34,7 +34,7 @@ import filelock
 
 from hubel.errors import UserError
 
-__all__ = ["RunFolder", "folder_intact", "write_atomic", "write_checked_folder"]
+__all__ = ["RunFolder", "RunInUseError", "folder_intact", "write_atomic", "write_checked_folder"]
 
 _MANIFEST = "manifest.json"
 
@@ -118,17 +118,23 @@ def folder_intact(folder: Path) -> str:
     return ""
 
 
+class RunInUseError(UserError):
+    """Another process holds the run."""
+
+
 class RunFolder:
     """One run on disk. Opening it reads nothing; each method reads or writes one file."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._made_here = False
 
     @classmethod
     def create(cls, path: str | Path) -> "RunFolder":
         """A new, empty run folder. Raises `UserError` where there is something already."""
         folder = cls(Path(path).expanduser())
         try:
+            folder._made_here = not folder.path.exists()
             folder.path.mkdir(parents=True, exist_ok=True)
             if any(folder.path.iterdir()):
                 fix = (
@@ -144,6 +150,28 @@ class RunFolder:
                 f"name a folder that you may write to"
             ) from None
         return folder
+
+    def discard(self) -> None:
+        """Remove what a failed start left: all of it, and the folder if `create` made it.
+
+        Only for a folder that `create` gave: it was empty then, so nothing in it is another's.
+        """
+        for child in list(self.path.iterdir()):
+            if child.is_dir():
+                shutil.rmtree(child, ignore_errors=True)
+            else:
+                child.unlink(missing_ok=True)
+        if self._made_here:
+            self.path.rmdir()
+
+    def sweep(self) -> None:
+        """Remove the half-written leftovers of a kill; call it with the run locked."""
+        for pattern in (".new-*", ".old-*"):
+            for leftover in self.path.rglob(pattern):
+                shutil.rmtree(leftover, ignore_errors=True)
+        for leftover in self.path.glob(".*.*"):
+            if leftover.suffix[1:].isdigit():
+                leftover.unlink(missing_ok=True)
 
     @classmethod
     def open(cls, path: str | Path) -> "RunFolder":
@@ -198,6 +226,8 @@ class RunFolder:
         """One more line of log.jsonl."""
         with (self.path / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(row, allow_nan=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
 
     def keep_log(self, epochs: int) -> None:
         """Cut the log back to the rows of the first `epochs` epochs, as a resume needs."""
@@ -215,8 +245,11 @@ class RunFolder:
         try:
             lock.acquire(timeout=0)
         except filelock.Timeout:
-            pid = holder.read_text().strip() if holder.exists() else "unknown"
-            raise UserError(
+            try:
+                pid = holder.read_text().strip() or "unknown"
+            except OSError:
+                pid = "unknown"
+            raise RunInUseError(
                 f"run '{self.path}' is in use by process {pid}; wait for it or stop it first"
             ) from None
         except OSError as error:

@@ -111,7 +111,7 @@ def test_resized_crop_enlarges_by_the_drawn_area():
     ramp = torch.arange(32, dtype=torch.uint8).mul(8).view(1, 1, 32, 1).expand(1, 32, 32, 1)
     augment = Augment(resized_crop=0.25)
     draws = augment.draws(1, 0, 0)
-    draws[:, 5], draws[:, 6], draws[:, 7:10] = 1.0, 0.5, 0.5  # least area, square, centre
+    draws[:, 5], draws[:, 6], draws[:, 13:16] = 1.0, 0.5, 0.5  # least area, square, centre
     out = augment(ramp, draws).float()
     slope = (out[0, 16, 24, 0] - out[0, 16, 8, 0]) / 16
     assert slope == pytest.approx(4.0, abs=0.2)  # half of 8: sides halved, so twice as wide
@@ -121,7 +121,7 @@ def test_jitter_scales_brightness_and_saturation_by_their_definition():
     pixels = torch.full((1, 4, 4, 3), 100, dtype=torch.uint8)
     pixels[..., 0] = 140
     augment = Augment(jitter=0.5)
-    draws = torch.full((1, 13), 0.5)
+    draws = torch.full((1, 16), 0.5)
     assert torch.equal(augment(pixels, draws), pixels)  # the middle of every range is 1
     draws[:, 1] = 0.75  # brightness 1.25
     assert augment(pixels, draws)[0, 0, 0].tolist() == [175, 125, 125]

@@ -77,7 +77,9 @@ def test_the_saved_weights_are_those_of_the_best_epoch(run):
     best = max(log, key=lambda row: row["val_top1"])
     assert run.result["best_epoch"] == best["epoch"]
     weights = safetensors.torch.load_file(run.path / "model.safetensors")
-    kept = safetensors.torch.load_file(run.path / "best" / "weights.safetensors")
+    name = f"r00-epoch-{best['epoch']:06d}"
+    assert name in [p.name for p in (run.path / "best").iterdir()]
+    kept = safetensors.torch.load_file(run.path / "best" / name / "weights.safetensors")
     assert weights.keys() == kept.keys()
     assert all(torch.equal(weights[k], kept[k]) for k in weights)
 
@@ -119,15 +121,31 @@ def test_every_setting_trains(pictures, tmp_path, settings):
     run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "epochs": 1, **settings})
     row = run.folder.log()[-1]
     assert math.isfinite(row["train_loss"])
+    plain = hubel.fit(pictures, output=tmp_path / "plain", **{**SMALL, "epochs": 1})
+    same = (plain.path / "model.safetensors").read_bytes()
+    if "channels_last" not in settings:  # which changes the speed, and may change no bit
+        assert (run.path / "model.safetensors").read_bytes() != same
 
 
-def test_accumulation_makes_the_same_step(pictures, tmp_path):
+@pytest.mark.parametrize("weighted", [False, True])
+def test_accumulation_makes_the_same_step(pictures, tmp_path, weighted):
     weights = []
+    if weighted:
+        pictures = shutil.copytree(pictures, tmp_path / "fewer")
+        for path in sorted((pictures / "north").iterdir())[:12]:
+            path.unlink()
     for parts in (1, 4):
         run = hubel.fit(
             pictures,
             output=tmp_path / str(parts),
-            **{**SMALL, "epochs": 1, "accumulate": parts, "dropout": 0.0, "optimizer": "sgd"},
+            **{
+                **SMALL,
+                "epochs": 1,
+                "accumulate": parts,
+                "class_weights": weighted,
+                "dropout": 0.0,
+                "optimizer": "sgd",
+            },
         )
         weights.append(safetensors.torch.load_file(run.path / "model.safetensors"))
     for name in weights[0]:
@@ -150,7 +168,7 @@ def test_class_weights_and_mixed_targets_reach_the_loss():
     output, target = torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([0, 1])
     weights = torch.tensor([3.0, 1.0])
     log_p = output.log_softmax(1)
-    expected = -(3 * log_p[0, 0] + log_p[1, 1]) / 4
+    expected = -(3 * log_p[0, 0] + log_p[1, 1]) / 2
     torch.testing.assert_close(task.loss(output, target, class_weights=weights), expected)
     mixed = torch.tensor([[0.7, 0.3], [0.0, 1.0]])
     expected = -(mixed * log_p).sum(1).mean()
@@ -246,6 +264,69 @@ def test_a_loss_that_stays_non_finite_ends_with_advice(pictures, tmp_path, monke
     for folder in (tmp_path / "run" / "checkpoints").glob("r*"):
         tensors = safetensors.torch.load_file(folder / "model.safetensors")
         assert all(t.isfinite().all() for t in tensors.values()), folder
+
+
+def test_weights_spoilt_by_the_last_step_of_an_epoch_are_never_saved(
+    pictures, tmp_path, monkeypatch
+):
+    heard, real, calls = [], loop_module.set_rate, [0]
+
+    def spoil(optimizer, factor):
+        calls[0] += 1
+        if calls[0] == 8:  # the last step of the second epoch: its loss is still finite
+            with torch.no_grad():
+                next(p for g in optimizer.param_groups for p in g["params"])[0] = math.nan
+            return real(optimizer, 0.0)
+        return real(optimizer, factor)
+
+    loss = type(TASKS["classify"]).loss
+    monkeypatch.setattr(
+        type(TASKS["classify"]),
+        "loss",
+        lambda self, o, t, **k: loss(self, torch.nan_to_num(o), t, **k),
+    )
+    monkeypatch.setattr(loop_module, "set_rate", spoil)
+    run = hubel.fit(pictures, output=tmp_path / "run", report=collect(heard), **SMALL)
+    assert any("rolled back to the end of epoch 1" in h.get("note", "") for h in heard)
+    for path in run.path.rglob("*.safetensors"):
+        for tensor in safetensors.torch.load_file(path).values():
+            assert tensor.float().isfinite().all(), path
+
+
+def test_the_evaluated_average_is_the_average(pictures, tmp_path, monkeypatch):
+    seen, real = [], torch.optim.AdamW.step
+
+    def step(self, *args, **kwargs):
+        result = real(self, *args, **kwargs)
+        seen.append([p.detach().clone() for g in self.param_groups for p in g["params"]])
+        return result
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "epochs": 1, "ema": 0.7})
+    average = seen[0]
+    for weights in seen[1:]:
+        average = [0.7 * a + 0.3 * w for a, w in zip(average, weights, strict=True)]
+    saved = safetensors.torch.load_file(run.path / "model.safetensors")
+    by_size = sorted(saved.values(), key=lambda v: (v.ndim <= 1, v.numel(), float(v.sum())))
+    mine = sorted(average, key=lambda v: (v.ndim <= 1, v.numel(), float(v.sum())))
+    for a, b in zip(by_size, mine, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_a_run_from_another_device_is_evaluated_here(pictures, tmp_path):
+    run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "epochs": 1})
+    settings = run.folder.read_json("config.json")
+    run.folder.write_json("config.json", {**settings, "device": "cuda:7", "precision": "fp16"})
+    assert run.evaluate().evaluation.n > 0
+    assert run.predict(pictures / "north" / "000.png")[0].label
+
+
+def test_the_callers_process_is_left_as_it_was(pictures, tmp_path):
+    torch.manual_seed(3)
+    before = torch.get_rng_state(), torch.get_num_threads()
+    hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "epochs": 1})
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert torch.get_num_threads() == before[1]
 
 
 def test_a_budget_ends_the_schedule_and_the_training_together(pictures, tmp_path, monkeypatch):

@@ -67,6 +67,39 @@ def test_resume_from_any_step_ends_in_the_same_bytes(
         )  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mixup": 0.3, "jitter": 0.2, "rotate": 10.0, "balanced_sampling": True},
+        {"optimizer": "sgd", "accumulate": 2, "precision": "bf16", "ema": 0.0, "cutout": 0.2},
+        {"optimizer": "adam", "schedule": "cosine", "clip_grad_norm": 1.0, "model": "lenet5"},
+    ],
+    ids=["augmented", "sgd", "adam"],
+)
+def test_other_settings_resume_to_the_same_bytes_too(pictures, tmp_path, monkeypatch, settings):
+    monkeypatch.setitem(SETTINGS, "epochs", 2)
+    for name, value in settings.items():
+        monkeypatch.setitem(SETTINGS, name, value)
+    undisturbed = hubel.fit(pictures, output=tmp_path / "undisturbed", **SETTINGS)
+    fit_until(pictures, tmp_path / "run", 5, monkeypatch)
+    hubel.resume(tmp_path / "run")
+    assert model_bytes(tmp_path / "run") == model_bytes(undisturbed.path)
+
+
+def test_a_killed_extension_is_still_an_extension(pictures, reference, tmp_path, monkeypatch):
+    path = shutil.copytree(reference, tmp_path / "run")
+    real = loop_module.set_rate
+
+    def dying(optimizer, factor):
+        raise Crash
+
+    monkeypatch.setattr(loop_module, "set_rate", dying)
+    with pytest.raises(Crash):
+        hubel.resume(path, epochs=6)
+    monkeypatch.setattr(loop_module, "set_rate", real)
+    assert hubel.resume(path).result["epochs"] == 6
+
+
 def test_resuming_a_finished_run_changes_nothing(reference, tmp_path):
     path = shutil.copytree(reference, tmp_path / "run")
     before = hubel.load(path).result
@@ -86,15 +119,17 @@ def test_a_finished_run_can_be_extended(reference, tmp_path):
         hubel.resume(path, epochs=2)
 
 
+@pytest.mark.parametrize("number", [1, 2])
 def test_a_flipped_bit_falls_back_to_the_checkpoint_before(
-    pictures, reference, tmp_path, monkeypatch
+    pictures, reference, tmp_path, monkeypatch, number
 ):
     path = tmp_path / "run"
     fit_until(pictures, path, 13, monkeypatch)
-    newest = sorted((path / "checkpoints").glob("r*"))[-1]
-    content = bytearray((newest / "optimizer.safetensors").read_bytes())
-    content[-100] ^= 4
-    (newest / "optimizer.safetensors").write_bytes(content)
+    *_, before, newest = sorted((path / "checkpoints").glob("r*"))
+    for damaged in (newest, before)[:number]:
+        content = bytearray((damaged / "optimizer.safetensors").read_bytes())
+        content[-100] ^= 4
+        (damaged / "optimizer.safetensors").write_bytes(content)
     heard = []
     hubel.resume(path, report=heard.append)
     assert any(f"checkpoint {newest.name} is damaged" in h.get("note", "") for h in heard)
@@ -168,7 +203,7 @@ def test_another_number_of_threads_is_said(pictures, tmp_path, monkeypatch):
     settings = hubel.load(path).folder.read_json("config.json")
     hubel.load(path).folder.write_json("config.json", {**settings, "threads": 2})
     hubel.resume(path, report=heard.append)
-    assert any("2 CPU threads, the run had 1" in h.get("note", "") for h in heard)
+    assert any("threads is 2 here and was 1 in the run" in h.get("note", "") for h in heard)
 
 
 def test_old_checkpoints_go_and_two_stay(reference):

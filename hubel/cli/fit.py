@@ -34,7 +34,8 @@ def _fit(
     started = time.monotonic()
     if resume is not None:
         others = sorted(set(settings) - {"epochs"})
-        if data is not None or output is not None or others:
+        if data is not None or output is not None or others or download:
+            others = others or ["download"]
             extra = "DATA" if data else "--output" if output else "--" + others[0].replace("_", "-")
             raise UserError(
                 f"{extra} cannot be given with --resume: the run keeps its own settings; "

@@ -4,6 +4,7 @@
 interrupted, everything saved. Nothing here imports torch: help and usage errors are instant.
 """
 
+import errno
 import importlib
 import os
 import pkgutil
@@ -17,6 +18,11 @@ from hubel.errors import Interrupted, UserError
 
 __all__ = ["app", "main"]
 
+# Errors of the system that a user can mend: no such file, no right, no space, read-only.
+_USERS_ERRNOS = {
+    errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
+}  # fmt: skip
 _NOT_VERBS = {"main", "options", "progress", "show"}
 
 
@@ -64,10 +70,20 @@ def main() -> None:
     except Interrupted as error:
         print(f"hubel: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("hubel: stopped", file=sys.stderr)
-        sys.exit(130)
     except BrokenPipeError:
         # The reader went away (a pager, head): nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        if error.errno not in _USERS_ERRNOS:
+            raise
+        where = f"'{error.filename}'" if error.filename else "a file"
+        print(
+            f"hubel: {where} could not be read or written: {error.strerror}; check the path, the "
+            f"rights and the free space",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("hubel: stopped", file=sys.stderr)
+        sys.exit(130)

@@ -18,7 +18,8 @@ __all__ = ["Augment", "mixup_partners"]
 # Columns of the table of draws.
 _FLIP, _BRIGHT, _CONTRAST, _SATURATION, _ANGLE, _AREA, _RATIO, _SHIFT = range(8)
 _CUTOUT = _SHIFT + 3
-_COLUMNS = _CUTOUT + 3
+_CROP = _CUTOUT + 3
+_COLUMNS = _CROP + 3
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class Augment:
             theta[:, 2, 2] = scale[:, 2]
         if self.resized_crop < 1:
             free = 1 - scale
-            theta[:, :, dims] = free * (2 * draws[:, _SHIFT : _SHIFT + dims].flip(1) - 1)
+            theta[:, :, dims] = free * (2 * draws[:, _CROP : _CROP + dims].flip(1) - 1)
         values = pixels.movedim(-1, 1).float()  # (b, c, *size)
         grid = F.affine_grid(theta, list(values.shape), align_corners=False)
         warped = F.grid_sample(values, grid, padding_mode="reflection", align_corners=False)

@@ -96,17 +96,18 @@ def choose_layout(
     """The layout for a set of which some samples' sizes (m, dims), channels and type are known.
 
     The size is the one asked for; else the format's; else the one that all looked-at
-    samples share; else a square (a cube): the largest multiple of 32 not above the median
-    short side, within 32 to 224 (64 for volumes).
+    samples share, if no side of it is above 224 (64 for volumes); else a square (a cube):
+    the largest multiple of 32 not above the median short side, within 32 to 224 (64 for volumes).
     """
     if size is None:
         size = info.size
-    if size is None and (sizes == sizes[0]).all():
+    largest = LARGEST[info.spatial_dims]
+    if size is None and (sizes == sizes[0]).all() and sizes[0].max() <= largest:
         size = tuple(int(s) for s in sizes[0])
     if size is None:
         short_side = float(np.median(sizes.min(axis=1)))
         edge = int(short_side // STEP * STEP)
-        edge = min(max(edge, SMALLEST), LARGEST[info.spatial_dims])
+        edge = min(max(edge, SMALLEST), largest)
         size = (edge,) * info.spatial_dims
     in_channels = int(channels.max()) if info.in_channels is None else info.in_channels
     dtype = "float32" if floats.any() else "uint8"

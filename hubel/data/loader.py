@@ -18,12 +18,19 @@ from hubel.data.cache import Store
 from hubel.data.preprocess import Preprocess
 from hubel.randomness import generator, stream_seed
 
-__all__ = ["Batch", "Loader", "Transform"]
+__all__ = ["Batch", "Loader", "Transform", "evaluation_batch"]
 
+_EVALUATION_BYTES = 64 << 20  # float input of an evaluation batch, at most
 _CHUNK_BYTES = 8 << 20  # float input made at once: a few batches, small enough for the cache
 
 Transform = Callable[[torch.Tensor, int], torch.Tensor]
 """transform(picture uint8 (h, w, c), seed) -> picture of the same type and layout."""
+
+
+def evaluation_batch(store: Store) -> int:
+    """Samples that an evaluation takes at once: up to 512, fewer when they are large."""
+    values = int(np.prod(store.size)) * store.in_channels
+    return max(1, min(512, _EVALUATION_BYTES // (4 * values)))
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,11 @@ class Preprocess:
         rounding; written over whole rows because a broadcast over three channels runs ten
         times slower than one over a row of them.
         """
+        if (pixels.dtype == torch.uint8) != (self.scale == 255.0):
+            raise UserError(
+                f"the data holds {str(pixels.dtype).removeprefix('torch.')} values, the network "
+                f"was trained on {'uint8' if self.scale == 255.0 else 'floats'}; convert the data"
+            )
         if pixels.shape[-1] == 1 < self.in_channels:
             pixels = pixels.expand(*pixels.shape[:-1], self.in_channels)  # grey, for a colour net
         elif pixels.shape[-1] != self.in_channels:

@@ -119,10 +119,12 @@ def keep_copies_together(split: Split, source: Source, digests: npt.NDArray[np.b
     parts, moved = {}, []
     for name, indices in (("val", split.val), ("test", split.test)):
         copies = movable[indices] & np.isin(digests[indices], digests[split.train])
+        if copies.all():
+            copies[:] = False  # an empty split would judge nothing at all
         moved.append(indices[copies])
         parts[name] = indices[~copies]
     together = np.concatenate(moved)
-    if not together.size or not parts["val"].size:
+    if not together.size:
         return split
     note = (
         f"moved {together.size} held-out sample{'s' if together.size > 1 else ''} to train: "

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 from hubel.config import FitConfig
 from hubel.data.cache import Progress, Store, open_store
-from hubel.data.loader import Loader
+from hubel.data.loader import Loader, evaluation_batch
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
-from hubel.engine import Engine, choose_engine, keep_freed_memory
+from hubel.engine import Engine, exact_engine, keep_freed_memory
 from hubel.errors import UserError
 from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.result import Evaluation
@@ -18,8 +18,6 @@ from hubel.inference import Trained, load_trained, outputs, read_train_digests
 from hubel.runs import RunFolder
 
 __all__ = ["EvaluatedRun", "evaluate_run"]
-
-_BATCH = 512
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,12 @@ def evaluate_run(
     config = FitConfig.from_settings(run.read_json("config.json"))
     trained = load_trained(run)
     source = open_source(config.data if data is None else data)
+    dims = len(trained.preprocess.size)
+    if source.info.spatial_dims != dims:
+        raise UserError(
+            f"DATA '{data}' has {source.info.spatial_dims} spatial dimensions, the run "
+            f"'{run.path}' was trained on {dims}; name data of the same kind"
+        )
     store = open_store(source, size=trained.preprocess.size, cache=config.cache, progress=progress)
     notes = [*source.notes, *store.notes] if data is not None else []
     if data is None:
@@ -70,7 +74,7 @@ def evaluate_run(
     if len(indices) == 0:
         raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
     targets = _translated(source, trained, indices)
-    engine = choose_engine(config).exact()
+    engine = exact_engine(config)
     probabilities = _probabilities(trained, store, targets, indices, engine)
     evaluation = evaluate_classification(
         probabilities,
@@ -127,7 +131,7 @@ def _probabilities(
         targets,
         indices,
         trained.preprocess,
-        _BATCH,
+        evaluation_batch(store),
         seed=0,
         num_classes=len(trained.classes),
         device=engine.device,

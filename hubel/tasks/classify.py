@@ -30,10 +30,19 @@ class Classify:
         label_smoothing: float = 0.0,
         class_weights: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        """Cross-entropy in nats; `target` (n,) labels or (n, num_classes) probabilities."""
-        return F.cross_entropy(
-            output.float(), target, weight=class_weights, label_smoothing=label_smoothing
+        """Cross-entropy in nats; `target` (n,) labels or (n, num_classes) probabilities.
+
+        The mean is over samples, not over weights, so that a batch cut into parts makes the
+        same step; class weights are 1 on average.
+        """
+        losses = F.cross_entropy(
+            output.float(),
+            target,
+            weight=class_weights,
+            label_smoothing=label_smoothing,
+            reduction="none",
         )
+        return losses.mean()
 
     def num_right(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """How often the largest logit is the label (the leading one of a mixed target)."""

@@ -6,6 +6,7 @@ that lies on an epoch's border: a roll-back goes there, so that where it lands d
 depend on the clock. An old one is deleted only after the new one was read back.
 """
 
+import contextlib
 import json
 import shutil
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from hubel.errors import UserError
 from hubel.inference import tensors_from_bytes
 from hubel.runs import RunFolder, folder_intact, write_atomic, write_checked_folder
 
-__all__ = ["Checkpoint", "has_progress", "load_checkpoint", "save_checkpoint"]
+__all__ = ["Checkpoint", "has_progress", "kept_states", "load_checkpoint", "save_checkpoint"]
 
 _KEEP = 2
 
@@ -48,6 +49,15 @@ def has_progress(run: RunFolder) -> bool:
     return any("-step-0000000000" not in folder.name for folder in _folders(run))
 
 
+def kept_states(run: RunFolder) -> list[dict[str, Any]]:
+    """The state of every checkpoint that is there and can be read."""
+    states = []
+    for folder in _folders(run):
+        with contextlib.suppress(OSError, ValueError):
+            states.append(json.loads((folder / "state.json").read_text()))
+    return states
+
+
 def _on_border(folder: Path) -> bool:
     return folder.name.endswith("-epoch")
 
@@ -71,18 +81,22 @@ def save_checkpoint(
     folder = run.folder("checkpoints") / name
     try:
         write_checked_folder(folder, files)
+        problem = folder_intact(folder)
+        if problem:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise OSError(5, f"read back wrong: {problem}")
         write_atomic(folder.parent / "latest", name + "\n")
     except OSError as error:
         raise UserError(
             f"checkpoint '{folder}' could not be written ({error.strerror or error}); the one "
             f"before is whole: make room, then hubel fit --resume {run.path}"
         ) from None
-    folders = _folders(run)
+    # What has a later name than the newest is damaged, or of a timeline that was left.
+    folders = [f for f in _folders(run) if f.name <= name]
     keep = set(folders[:_KEEP]) | set([f for f in folders if _on_border(f)][:1])
-    if len(folders) > len(keep) and not folder_intact(folder):
-        for old in folders:
-            if old not in keep:
-                shutil.rmtree(old, ignore_errors=True)
+    for old in _folders(run):
+        if old not in keep:
+            shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(run: RunFolder, *, border: bool = False) -> tuple[Checkpoint, list[str]] | None:

@@ -1,10 +1,11 @@
 """`fit`: from a configuration to a finished run folder; `resume`: the rest of the way."""
 
+import contextlib
 import hashlib
 import math
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -15,12 +16,12 @@ from hubel.data.loader import Transform
 from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
-from hubel.errors import UserError
+from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs, save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
-from hubel.train.best import load_best, save_best
+from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.loop import Report, Training, checkpoint, restore, train
 from hubel.train.setup import assemble, run_facts, settle_flip
@@ -46,10 +47,8 @@ def fit(
     `Interrupted` after a signal.
     """
     started = time.monotonic() if started is None else started
-    stop = StopRequest()
-    with run.locked():
-        _prepare_process(config)
-        data = prepare_data(config, _progress(report))
+    with run.locked(), catch_signals() as stop, _prepared_process(config.threads):
+        data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
         config, note = settle_flip(config, data)
@@ -70,11 +69,17 @@ def fit(
             # What comes after the loop is one more validation and two small files.
             used_s = time.monotonic() - started
             t.at.limit_s = max(config.budget - used_s - 2 * validation_s - 0.3, 0.0)
+            if t.at.limit_s == 0:
+                report(
+                    {
+                        "note": f"WARNING: the {config.budget:g} s of --budget were used up by "
+                        f"the start ({used_s:.0f} s; the cache is there now): one step is made"
+                    }
+                )
         checkpoint(t, border=True)
-        with catch_signals(stop):
-            # The configuration comes last: with it the folder is a run that can be resumed.
-            run.write_json("config.json", config.to_json())
-            train(t)
+        # The configuration comes last: with it the folder is a run that can be resumed.
+        run.write_json("config.json", config.to_json())
+        train(t)
         return _finish(t, spec, time.monotonic() - started)
 
 
@@ -106,8 +111,7 @@ def resume(
                 f"start a new one"
             )
         config = replace(config, epochs=epochs)
-    stop = StopRequest()
-    with run.locked():
+    with run.locked(), catch_signals() as stop:
         found = load_checkpoint(run)
         if found is None:
             raise UserError(
@@ -121,42 +125,71 @@ def resume(
                 f"--epochs {epochs} is less than the {done_epochs} that the run '{run.path}' "
                 f"has behind it; give {done_epochs} or more"
             )
-        _prepare_process(config)
-        data = restore_split(config, run.read_json("split.json"), _progress(report))
+        run.sweep()
+        data = restore_split(config, run.read_json("split.json"), _progress(report, stop))
         if data.store.fingerprint != run.read_json("data.json")["fingerprint"]:
             raise UserError(
                 f"DATA '{config.data}' has changed since the run '{run.path}' began, so the run "
                 f"cannot be resumed; restore the data or start a new run"
             )
-        threads = torch.get_num_threads()
-        if saved.state["threads"] != threads:
-            notes.append(
-                f"this process has {threads} CPU threads, the run had {saved.state['threads']}: "
-                f"the result will not be the same to the bit (--threads sets them)"
-            )
-        for note in notes:
-            report({"note": note})
         preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
         task = TASKS[facts["task"]]
-        t, spec = assemble(config, run, data, task, preprocess, stop, report, transform)
-        restore(t, saved)
-        earlier_s = t.at.elapsed_s
-        t.at.finished = t.at.finished and epochs is None
-        run.keep_log(t.at.epoch)
-        run.write_json("config.json", config.to_json())
-        with catch_signals(stop):
+        with _prepared_process(config.threads or saved.state["threads"]):
+            t, spec = assemble(config, run, data, task, preprocess, stop, report, transform)
+            for note in [*notes, *_differences(t, saved.state)]:
+                report({"note": note})
+            restore(t, saved)
+            earlier_s = t.at.elapsed_s
+            run.keep_log(t.at.epoch)
+            if epochs is not None:
+                # Saved before the configuration: a kill in between must not end the run.
+                t.at.finished = False
+                checkpoint(t, border=t.at.batch == 0)
+                run.write_json("config.json", config.to_json())
             train(t)
-        return _finish(t, spec, earlier_s + time.monotonic() - started)
+            return _finish(t, spec, earlier_s + time.monotonic() - started)
 
 
-def _prepare_process(config: FitConfig) -> None:
+@contextlib.contextmanager
+def _prepared_process(threads: int) -> Iterator[None]:
+    """The allocator tuned, `threads` CPU threads if not 0; threads and torch's stream as before
+    afterwards, because the process is the caller's.
+    """
     keep_freed_memory()
-    if config.threads:
-        torch.set_num_threads(config.threads)
+    before = torch.get_num_threads()
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _progress(report: Report) -> Callable[[str, int, int], None]:
-    return lambda what, done, total: report({"stage": what, "count": done, "total": total})
+def _progress(report: Report, stop: StopRequest) -> Callable[[str, int, int], None]:
+    """Reports of the preparation, which a signal ends: there is nothing to save yet."""
+
+    def progress(what: str, done: int, total: int) -> None:
+        if stop:
+            raise Interrupted("stopped before the training began", stop.exit_code)
+        report({"stage": what, "count": done, "total": total})
+
+    return progress
+
+
+def _differences(t: Training, state: dict[str, Any]) -> list[str]:
+    """What differs from the process that saved `state`, and costs exactness to the bit."""
+    now = {
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "engine": str(t.engine),
+    }
+    return [
+        f"{name} is {value} here and was {state[name]} in the run: the result will not be the "
+        f"same to the bit"
+        for name, value in now.items()
+        if state[name] != value
+    ]
 
 
 def _look_at_untrained(t: Training, data: Data) -> float:
@@ -203,10 +236,8 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
     """The best weights become the run's network; its figures on the validation split."""
     started = time.monotonic()
     run = t.run
-    if t.at.best_epoch == 0:  # no epoch had a finite score: keep what there is
-        save_best(run, t.evaluated, 0, 0.0)
-    t.evaluated.load_state_dict(load_best(run))
-    save_trained(run, t.evaluated, spec)
+    if t.at.best:  # else no epoch had a finite score: what there is must do
+        t.evaluated.load_state_dict(load_best(run, t.at.best))
     output, target, _ = outputs(t.evaluated, t.validation.evaluation(), t.engine.exact())
     log = run.log()
     result = {
@@ -217,11 +248,12 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "best_epoch": t.at.best_epoch,
         "samples_seen": t.at.samples,
         "seconds": round(seconds + time.monotonic() - started, 3),
-        "images_per_s": round(statistics.median(row["images_per_s"] for row in log), 1),
+        "images_per_s": round(statistics.median([row["images_per_s"] for row in log] or [0.0]), 1),
         "engine": str(t.engine),
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
     facts = run.read_json("run.json")
+    save_trained(run, t.evaluated, spec)
     content = (run.path / "model.safetensors").read_bytes()
     facts["model_sha256"] = hashlib.sha256(content).hexdigest()
     run.write_json("run.json", facts)

@@ -17,7 +17,7 @@ from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs
 from hubel.runs import RunFolder
 from hubel.tasks import Task
-from hubel.train.best import save_best
+from hubel.train.best import prune_best, save_best
 from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
 from hubel.train.schedules import Schedule
@@ -52,6 +52,7 @@ class Position:
     epoch_samples: int = 0
     best_score: float = -math.inf
     best_epoch: int = 0
+    best: str = ""
     accumulate: int = 1
     rate_scale: float = 1.0
     rollbacks: int = 0
@@ -160,19 +161,22 @@ def train(t: Training) -> None:
                     diverged = True
                     break
                 _report_step(t, started, epoch_started, samples_before)
-            due = config.checkpoint_every > 0 and t.clock() - last_saved > config.checkpoint_every
+            due = (
+                0 < config.checkpoint_every < t.clock() - last_saved
+                and at.batch < len(t.loader)  # the epoch's end saves anyway
+            )
             if t.stop or due:
                 at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
-                if math.isfinite(at.epoch_loss):
+                if math.isfinite(at.epoch_loss) and _sound(t):
                     checkpoint(t, border=False)
                 last_saved = t.clock()
             if t.stop:
                 raise _interrupted(t)
 
         at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
-        if diverged or not math.isfinite(at.epoch_loss):
+        if diverged or not math.isfinite(at.epoch_loss) or not _sound(t):
+            at.elapsed_s = t.clock() - started
             _roll_back(t)
-            started = t.clock() - at.elapsed_s
             continue
 
         # 5. The epoch's end: validation without augmentation, the log, best so far, a checkpoint.
@@ -186,9 +190,16 @@ def train(t: Training) -> None:
             or (config.patience > 0 and at.epoch - at.best_epoch >= config.patience)
         )
         checkpoint(t, border=True)
+        prune_best(t.run)
         last_saved = t.clock()
         if t.stop and not at.finished:
             raise _interrupted(t)
+
+
+def _sound(t: Training) -> bool:
+    """Whether every weight is finite: the last step of an epoch shows in no loss."""
+    state = t.model.state_dict().values()
+    return all(bool(v.isfinite().all()) for v in state if v.is_floating_point())
 
 
 def _share_done(t: Training, started: float) -> float:
@@ -208,7 +219,8 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
     at.epoch += 1
     if score > at.best_score and math.isfinite(metrics["loss"]):
         at.best_score, at.best_epoch = score, at.epoch
-        save_best(t.run, t.evaluated, at.epoch, score)
+        at.best = f"r{at.rollbacks:02d}-epoch-{at.epoch:06d}"
+        save_best(t.run, t.evaluated, at.best, score)
     row = {
         "epoch": at.epoch,
         "step": at.step,
@@ -325,6 +337,7 @@ def _roll_back(t: Training) -> None:
     """Back to the last epoch's end with half the rate; give up after a few times."""
     at = t.at
     epoch, rollbacks, scale = at.epoch + 1, at.rollbacks + 1, at.rate_scale / 2
+    elapsed_s, accumulate = at.elapsed_s, at.accumulate
     if rollbacks > _MAX_ROLLBACKS:
         raise UserError(
             f"the loss became non-finite in epoch {epoch}, and again after {_MAX_ROLLBACKS} "
@@ -334,6 +347,7 @@ def _roll_back(t: Training) -> None:
     assert found is not None  # noqa: S101 — the first checkpoint is written before the first step
     restore(t, found[0])
     at.rollbacks, at.rate_scale = rollbacks, scale
+    at.elapsed_s, at.accumulate = elapsed_s, accumulate  # time and memory do not come back
     t.run.keep_log(at.epoch)
     checkpoint(t, border=True)
     t.report(

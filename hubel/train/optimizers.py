@@ -89,5 +89,5 @@ def load_optimizer_tensors(
         if value.shape == parameter.shape and value.dtype == parameter.dtype:
             restored = torch.empty_like(parameter).copy_(value)
         else:
-            restored = value.clone()
+            restored = value.to(parameter.device, copy=True)  # where fused kernels want it
         optimizer.state[parameter][key] = restored

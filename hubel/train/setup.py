@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hubel.config import FitConfig
 from hubel.data.augment import Augment
-from hubel.data.loader import Loader, Transform
+from hubel.data.loader import Loader, Transform, evaluation_batch
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.engine import choose_engine
@@ -28,8 +28,6 @@ from hubel.train.schedules import make_schedule
 from hubel.train.signals import StopRequest
 
 __all__ = ["assemble", "run_facts", "settle_flip"]
-
-_EVALUATION_BATCH = 512
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -99,7 +97,7 @@ def assemble(
     validation = replace(
         loader,
         indices=data.split.val,
-        batch_size=_EVALUATION_BATCH,
+        batch_size=evaluation_batch(data.store),
         augment=None,
         transform=None,
         mixup=0.0,
@@ -144,7 +142,7 @@ def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[s
         "seed": t.config.seed,
         "custom_transform": custom_transform,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": _command(t.config, t.run),
+        "command": _command(t.config),
         "environment": {
             "python": platform.python_version(),
             "system": platform.platform(),
@@ -155,7 +153,7 @@ def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[s
     }
 
 
-def _command(config: FitConfig, run: RunFolder) -> str:
+def _command(config: FitConfig) -> str:
     """The command line that trains the same again."""
     words = ["hubel", "fit", config.data]
     for name, value in config.changed_from_default().items():
@@ -167,5 +165,5 @@ def _command(config: FitConfig, run: RunFolder) -> str:
         elif isinstance(value, tuple):
             words += [option, "x".join(str(v) for v in value)]
         else:
-            words += [option, f"{value:g}" if isinstance(value, float) else str(value)]
-    return shlex.join([*words, "--output", str(run.path)])
+            words += [option, str(value)]
+    return shlex.join(words)

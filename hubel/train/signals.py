@@ -25,10 +25,11 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def catch_signals(request: StopRequest) -> Iterator[None]:
-    """Note SIGINT and SIGTERM in `request`, instead of dying; a second Ctrl-C interrupts."""
+def catch_signals() -> Iterator[StopRequest]:
+    """Note SIGINT and SIGTERM instead of dying of them; a second Ctrl-C does interrupt."""
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may set handlers
+        yield request  # only the main thread may set handlers
         return
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -38,7 +39,7 @@ def catch_signals(request: StopRequest) -> Iterator[None]:
 
     former = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield request
     finally:
         for number, handler in former.items():
             signal.signal(number, handler)
