@@ -146,7 +146,7 @@ class FitConfig:
                              choices=("auto", "fp32", "bf16", "fp16"))  # fmt: skip
     channels_last: bool = setting(True, "Keep maps in channels-last memory order", "Machine")
     threads: int = setting(0, "CPU threads (0 = all of this process)", "Machine",
-                           low=0, high=4096)  # fmt: skip
+                           low=0, high=256)  # fmt: skip
     checkpoint_every: float = setting(30.0, "Seconds between checkpoints in an epoch (0 = none)",
                                       "Machine", low=0.0, high=1e6)  # fmt: skip
     seed: int = setting(0, "The seed of every random stream", "Machine", low=0, high=2**53)

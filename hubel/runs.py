@@ -178,11 +178,12 @@ class RunFolder:
         """An existing run. Raises `UserError` where there is none."""
         folder = cls(Path(path).expanduser())
         if not folder.has("config.json"):
-            what = "is not a run folder" if folder.path.is_dir() else "does not exist"
-            raise UserError(
-                f"RUN '{folder.path}' {what}: there is no config.json in it; "
-                f"give the folder that hubel fit wrote"
+            what = (
+                "is not a run folder: there is no config.json in it"
+                if folder.path.is_dir()
+                else "does not exist"
             )
+            raise UserError(f"RUN '{folder.path}' {what}; give the folder that hubel fit wrote")
         return folder
 
     def has(self, name: str) -> bool:

@@ -76,7 +76,10 @@ def test_every_verb_has_help_and_takes_json(verb):
         (["fit", "--resume", "nowhere"], "RUN 'nowhere' does not exist"),
         (["fit", "--resume", "x", "--lr", "1"], "--lr cannot be given with --resume"),
         (["fit", "digits", "--resume", "x"], "DATA cannot be given with --resume"),
-        (["evaluate", "nowhere"], "RUN 'nowhere' does not exist: there is no config.json in it"),
+        (
+            ["evaluate", "nowhere"],
+            "RUN 'nowhere' does not exist; give the folder that hubel fit wrote",
+        ),
         (["predict", "nowhere", "x.jpg"], "RUN 'nowhere' does not exist"),
         (["inspect", "nowhere"], "DATA 'nowhere' is neither a path"),
     ],

@@ -65,6 +65,8 @@ def show_evaluation(evaluation: "Evaluation", report: str) -> None:
             style="bold yellow",
             markup=False,
         )
+    else:
+        console.print("no exact copy of a training sample is among them", markup=False)
     table = Table(box=None, pad_edge=False)
     table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
     for name in ("n", "precision", "recall", "F1"):

@@ -139,6 +139,7 @@ def resume(
             for note in [*notes, *_differences(t, saved.state)]:
                 report({"note": note})
             restore(t, saved)
+            report({"note": f"going on after epoch {t.at.epoch}, step {t.at.step:,}"})
             earlier_s = t.at.elapsed_s
             run.keep_log(t.at.epoch)
             if epochs is not None:

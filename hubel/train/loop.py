@@ -51,6 +51,7 @@ class Position:
     epoch_right: float = 0.0
     epoch_samples: int = 0
     best_score: float = -math.inf
+    best_loss: float = 0.0
     best_epoch: int = 0
     best: str = ""
     accumulate: int = 1
@@ -217,8 +218,11 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
     metrics = t.task.metrics(output, target)
     score = metrics[t.task.score]
     at.epoch += 1
-    if score > at.best_score and math.isfinite(metrics["loss"]):
-        at.best_score, at.best_epoch = score, at.epoch
+    loss = metrics["loss"]
+    # On a small validation split scores are often equal: then the smaller loss is better.
+    better = score > at.best_score or (score == at.best_score and loss < at.best_loss)
+    if better and math.isfinite(loss):
+        at.best_score, at.best_loss, at.best_epoch = score, loss, at.epoch
         at.best = f"r{at.rollbacks:02d}-epoch-{at.epoch:06d}"
         save_best(t.run, t.evaluated, at.best, score)
     row = {
@@ -226,7 +230,7 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
         "step": at.step,
         "train_loss": at.epoch_loss / at.epoch_samples,
         f"train_{t.task.score}": at.epoch_right / at.epoch_samples,
-        "val_loss": metrics["loss"] if math.isfinite(metrics["loss"]) else None,
+        "val_loss": loss if math.isfinite(loss) else None,
         f"val_{t.task.score}": score,
         "lr": at.rate,
         "images_per_s": speed,
