@@ -16,7 +16,7 @@ from hubel.config import FitConfig
 from hubel.data.inspect import inspect as inspect_data
 from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
-from hubel.data.paths import exists, expanded
+from hubel.data.paths import exists, expanded, is_folder
 from hubel.data.prepare import draw_split, open_configured
 from hubel.engine import exact_engine
 from hubel.errors import UserError
@@ -140,6 +140,13 @@ def fit(
     where = expanded(str(data))
     spec = str(where.resolve()) if exists(where) else str(data)
     config = FitConfig.from_settings({"data": spec, **settings})
+    if output is not None and is_folder(where):
+        target = expanded(str(output)).resolve()
+        if where.resolve() in (target, *target.parents):
+            raise UserError(
+                f"--output '{output}' lies inside DATA '{data}', which hubel never writes into; "
+                f"name a folder elsewhere"
+            )
     folder = _new_run(config) if output is None else RunFolder.create(output)
     try:
         own = None if transform is None else own_transform(transform)

@@ -16,6 +16,9 @@ from hubel.errors import UserError, suggestion
 __all__ = ["FitConfig", "parse_duration", "parse_size", "setting"]
 
 
+_LARGEST_SIDE = 4096  # a network's input, not a photograph's
+
+
 @dataclass(frozen=True)
 class _Rule:
     """How one setting is shown and checked."""
@@ -70,6 +73,8 @@ def parse_size(text: str) -> tuple[int, ...]:
     size = tuple(int(n) for n in re.split("[x×]", text.strip()))
     if min(size) < 1:
         raise ValueError("every side must be at least 1 pixel")
+    if max(size) > _LARGEST_SIDE:
+        raise ValueError(f"every side must be at most {_LARGEST_SIDE} pixels")
     return size
 
 

@@ -9,7 +9,7 @@ Everything else that is raised is a defect of hubel's and keeps its traceback.
 import difflib
 from collections.abc import Iterable
 
-__all__ = ["Interrupted", "MissingExtraError", "UserError", "suggestion"]
+__all__ = ["Interrupted", "MissingExtraError", "UserError", "printable", "suggestion"]
 
 
 class UserError(ValueError):
@@ -32,6 +32,19 @@ class Interrupted(Exception):
     def __init__(self, message: str, exit_code: int) -> None:
         super().__init__(message)
         self.exit_code = exit_code
+
+
+def printable(text: str) -> str:
+    """`text` from disk, fit for a terminal or a drawing: control characters and halves of
+    surrogate pairs are written out, so that a name can neither colour a screen nor break XML.
+
+    >>> printable("a\\x1b[31mb")
+    'a\\\\x1b[31mb'
+    """
+    return "".join(
+        c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

@@ -133,13 +133,37 @@ def load_trained(run: RunFolder) -> Trained:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"'{path}' does not fit its own description: {error}") from None
-    return Trained(
-        model.eval(),
-        spec,
-        TASKS[facts["task"]],
-        tuple(run.read_json("classes.json")),
-        Preprocess.from_json(run.read_json("preprocess.json")),
-    )
+    classes, preprocess = _labels_and_input(run, spec)
+    return Trained(model.eval(), spec, TASKS[str(facts["task"])], classes, preprocess)
+
+
+def _labels_and_input(run: RunFolder, spec: ModelSpec) -> tuple[tuple[str, ...], Preprocess]:
+    """The run's classes and preprocess. Raises `UserError` where they are not the network's."""
+    classes = run.read_json("classes.json")
+    fits = len(classes) == spec.num_classes and len({str(c) for c in classes}) == len(classes)
+    if not fits or not all(isinstance(c, str) for c in classes):
+        raise UserError(
+            f"'{run.path / 'classes.json'}' does not hold the {spec.num_classes} different names "
+            f"of the network's classes; restore it from a copy"
+        )
+    try:
+        preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
+        numbers = np.array([preprocess.mean, preprocess.std], dtype=np.float64)
+        fits = (
+            preprocess.size == spec.input_size
+            and numbers.shape == (2, spec.in_channels)
+            and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())
+        )
+    except (TypeError, ValueError, KeyError) as error:
+        if isinstance(error, UserError):
+            raise
+        fits = False
+    if not fits:
+        raise UserError(
+            f"'{run.path / 'preprocess.json'}' does not fit the network's input "
+            f"{spec.in_channels} × {spec.input_size}: restore it from a copy"
+        )
+    return tuple(classes), preprocess
 
 
 def _verify(content: bytes, checksum: str | None, path: str) -> None:

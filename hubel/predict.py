@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from hubel.data.npy import open_npy
 from hubel.data.pictures import SUFFIXES, decode_picture
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.engine import Engine
@@ -52,8 +53,10 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
             if not inside:
                 raise UserError(f"PATH '{path}' is a folder without pictures; name another")
             found += inside
-        elif path.exists():
+        elif path.is_file():
             found.append(path)
+        elif path.exists():
+            raise UserError(f"PATH '{path}' is not a regular file; name a picture or a folder")
         else:
             raise UserError(f"PATH '{path}' does not exist; check the spelling")
     return found
@@ -102,7 +105,7 @@ def _read(path: Path, trained: Trained) -> Array:
         if len(trained.preprocess.size) != 2:
             raise ValueError("a picture, but the network takes volumes: give .npy files")
         return decode_picture(path.read_bytes(), trained.preprocess.in_channels)
-    values: Array = np.load(path, allow_pickle=False)
+    values = open_npy(path)
     dims = len(trained.preprocess.size)
     if values.ndim == dims:
         values = values[..., None]

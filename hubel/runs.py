@@ -38,6 +38,19 @@ __all__ = ["RunFolder", "RunInUseError", "folder_intact", "write_atomic", "write
 
 _MANIFEST = "manifest.json"
 
+# What the other verbs rely on in each file: its type and keys.
+_CONTENT: dict[str, tuple[type, tuple[str, ...]]] = {
+    "run.json": (dict, ("task", "model", "params", "engine", "seed", "custom_transform",
+                        "created", "command", "environment")),
+    "config.json": (dict, ("data", "model", "seed")),
+    "classes.json": (list, ()),
+    "preprocess.json": (dict, ("size", "mean", "std", "scale")),
+    "data.json": (dict, ("path", "format", "fingerprint", "splits")),
+    "split.json": (dict, ("train", "val", "test")),
+    "untrained.json": (dict, ("loss", "expected_loss", "mean_probabilities", "examples")),
+    "result.json": (dict, ("run", "model", "epochs", "seconds", "images_per_s", "metrics")),
+}  # fmt: skip
+
 
 def _fsync_folder(folder: Path) -> None:
     """Make a rename inside `folder` durable; some systems cannot, and need not."""
@@ -78,9 +91,7 @@ def write_checked_folder(folder: Path, files: Mapping[str, bytes]) -> None:
     needed = sum(len(content) for content in files.values()) + (64 << 10)
     free = shutil.disk_usage(folder.parent).free
     if free < needed:
-        raise OSError(
-            28, f"no space: {needed >> 20} MiB are needed, {free >> 20} MiB are free", str(folder)
-        )
+        raise OSError(28, f"no space: {needed:,} bytes are needed, {free:,} are free", str(folder))
     fresh = folder.with_name(f".new-{folder.name}")
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -180,7 +191,7 @@ class RunFolder:
         if not folder.has("config.json"):
             what = (
                 "is not a run folder: there is no config.json in it"
-                if folder.path.is_dir()
+                if folder.path.exists()
                 else "does not exist"
             )
             raise UserError(f"RUN '{folder.path}' {what}; give the folder that hubel fit wrote")
@@ -200,14 +211,26 @@ class RunFolder:
         """The content of a JSON file of the run. Raises `UserError` if it is missing or broken."""
         path = self.path / name
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(
-                f"the run '{self.path}' has no {name}: it is not finished, or not whole; "
-                f"hubel fit --resume {self.path} goes on with it"
-            ) from None
-        except (OSError, ValueError) as error:
+            fix = (
+                f"it is not finished, hubel fit --resume {self.path} goes on with it"
+                if name == "result.json"
+                else "it is not whole; restore it from a copy"
+            )
+            raise UserError(f"the run '{self.path}' has no {name}: {fix}") from None
+        except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"'{path}' cannot be read: {error}; restore it from a copy") from None
+        kind, keys = _CONTENT.get(name, (object, ()))
+        missing = "" if isinstance(content, kind) else f"a {kind.__name__}"
+        if not missing and isinstance(content, dict):
+            missing = ", ".join(f"'{key}'" for key in keys if key not in content)
+        if missing:
+            raise UserError(
+                f"'{path}' is not what hubel wrote there: {missing} is missing; "
+                f"restore it from a copy"
+            )
+        return content
 
     def write_json(self, name: str, content: Any) -> None:
         """Write a JSON file of the run atomically; NaN and infinity are refused."""
@@ -218,7 +241,7 @@ class RunFolder:
         """The rows of log.jsonl; a last line that a crash cut short is left out."""
         path = self.path / "log.jsonl"
         rows = []
-        for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
+        for line in path.read_text("utf-8", "replace").splitlines() if path.exists() else []:
             with contextlib.suppress(ValueError):
                 rows.append(json.loads(line))
         return rows

@@ -12,6 +12,7 @@ from fakes import write_pictures
 from PIL import Image
 
 import hubel
+from hubel.cli.show import show_evaluation, show_predictions
 from hubel.data.cache import Store
 from hubel.tasks import TASKS
 from hubel.train import loop as loop_module
@@ -74,7 +75,7 @@ def test_the_untrained_loss_is_ln_of_the_classes(run):
 def test_the_saved_weights_are_those_of_the_best_epoch(run):
     run, _ = run
     log = run.folder.log()
-    best = max(log, key=lambda row: row["val_top1"])
+    best = max(log, key=lambda row: (row["val_top1"], -row["val_loss"]))
     assert run.result["best_epoch"] == best["epoch"]
     weights = safetensors.torch.load_file(run.path / "model.safetensors")
     name = f"r00-epoch-{best['epoch']:06d}"
@@ -551,3 +552,42 @@ def test_stores_are_what_the_contract_says(pictures):
 
     store: Store = open_store(open_source(pictures))
     assert store.gather(torch.tensor([3, 1])).shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize("name", ["run", "config", "classes", "preprocess", "data", "split"])
+@pytest.mark.parametrize("content", ["null", "[1, 2]", "{}", "[" * 100_000, "nonsense"])
+def test_run_files_edited_to_nonsense_are_named(run, tmp_path, name, content):
+    path = shutil.copytree(run[0].path, tmp_path / "run")
+    (path / f"{name}.json").write_text(content)
+    with pytest.raises(hubel.UserError, match=rf"{name}\.json'"):
+        hubel.load(path).evaluate()
+
+
+def test_names_with_control_characters_reach_neither_screen_nor_drawing(tmp_path, capsys):
+    folder = write_pictures(tmp_path / "data")
+    (folder / "north").rename(folder / "\x1b[31mnorth")
+    run = hubel.fit(folder, output=tmp_path / "run", **{**SMALL, "epochs": 1})
+    judged = run.evaluate()
+    assert "\x1b" not in (judged.report.parent / "figures" / "confusion.svg").read_text()
+    show_evaluation(judged.evaluation, str(judged.report))
+    show_predictions(run.predict(folder))
+    assert "\x1b" not in capsys.readouterr().out
+
+
+def test_an_output_inside_the_data_is_refused(pictures):
+    with pytest.raises(hubel.UserError, match=r"lies inside DATA .* which hubel never writes into"):
+        hubel.fit(pictures, output=pictures / "north" / "run", **SMALL)
+    assert not (pictures / "north" / "run").exists()
+
+
+def test_a_damaged_npz_and_a_link_to_itself(pictures, tmp_path):
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.zeros((20, 16, 16), np.uint8), y=np.arange(20) % 2)
+    content = bytearray(path.read_bytes())
+    content[2000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(hubel.UserError, match="is not a whole array"):
+        hubel.fit(path, output=tmp_path / "run", **SMALL)
+    folder = shutil.copytree(pictures, tmp_path / "linked")
+    (folder / "north" / "self.png").symlink_to("self.png")
+    assert hubel.inspect(folder, near=False).inspection.num_readable == 72

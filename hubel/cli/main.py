@@ -14,7 +14,7 @@ import typer
 
 import hubel.cli
 from hubel import __version__
-from hubel.errors import Interrupted, UserError
+from hubel.errors import Interrupted, UserError, printable
 
 __all__ = ["app", "main"]
 
@@ -65,7 +65,7 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        print(f"hubel: {error}", file=sys.stderr)
+        print(f"hubel: {printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as error:
         print(f"hubel: {error}", file=sys.stderr)

@@ -8,6 +8,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
+from hubel.errors import printable
+
 __all__ = ["reporting"]
 
 
@@ -23,7 +25,7 @@ class _Reporter:
     def __call__(self, facts: dict[str, Any]) -> None:
         if "note" in facts:
             style = "bold yellow" if "WARNING" in facts["note"] else "yellow"
-            self.console.print(facts["note"], style=style, markup=False, highlight=False)
+            self.console.print(printable(facts["note"]), style=style, markup=False, highlight=False)
         elif "stage" in facts:
             self._bar(facts["stage"], facts["count"], facts["total"], "")
         elif "row" in facts:

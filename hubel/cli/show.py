@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hubel.errors import printable
+
 if TYPE_CHECKING:
     from hubel.evaluate.result import Evaluation
     from hubel.predict import Prediction
@@ -75,7 +77,7 @@ def show_evaluation(evaluation: "Evaluation", report: str) -> None:
     for score in scores[:_MOST_CLASSES]:
         figures = (score.precision, score.recall, score.f1)
         shown = ("–" if f is None else f"{f:.3f}" for f in figures)
-        table.add_row(Text(score.name), str(score.n), *shown)
+        table.add_row(Text(printable(score.name)), str(score.n), *shown)
     console.print(table)
     if len(scores) > _MOST_CLASSES:
         console.print(f"… and {len(scores) - _MOST_CLASSES} better classes", markup=False)
@@ -90,5 +92,6 @@ def show_predictions(predictions: "Sequence[Prediction]") -> None:
     table.add_column("probability", justify="right")
     for p in predictions:
         probability = "" if p.probability is None else f"{p.probability:.3f}"
-        table.add_row(Text(p.path), Text(p.label or f"unreadable: {p.error}"), probability)
+        label = p.label or f"unreadable: {p.error}"
+        table.add_row(Text(printable(p.path)), Text(printable(label)), probability)
     Console(highlight=False).print(table)

@@ -111,7 +111,7 @@ def _translated(
     if len(unknown):
         name = source.info.classes[int(source.targets[unknown[0]])]
         raise UserError(
-            f"class '{name}' of '{source.path}' is not one of the run's "
+            f"class '{name}' of '{source.path or source.info.format}' is not one of the run's "
             f"({', '.join(trained.classes[:10])}{', …' if len(trained.classes) > 10 else ''}); "
             f"rename or remove it"
         )

@@ -17,6 +17,7 @@ from typing import Any
 from markupsafe import Markup
 from PIL import Image
 
+from hubel.errors import printable
 from hubel.report.page import json_script
 
 __all__ = ["WIDE", "Figure", "figure", "inline", "javascript", "themes"]
@@ -209,6 +210,17 @@ def inline(rows: Sequence[Mapping[str, Any]]) -> Any:
     return altair.InlineData(values=[dict(row) for row in rows])
 
 
+def _drawable(value: Any) -> Any:
+    """`value` with every text in it free of what XML cannot hold: names come from disk."""
+    if isinstance(value, str):
+        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+    if isinstance(value, dict):
+        return {_drawable(key): _drawable(v) for key, v in value.items()}
+    if isinstance(value, list):
+        return [_drawable(v) for v in value]
+    return value
+
+
 def figure(
     chart: Any,
     name: str,
@@ -234,6 +246,7 @@ def figure(
     spec: dict[str, Any] = chart.to_dict()
     spec.pop("config", None)  # Altair's own defaults; ours come with the theme.
     spec["description"] = text
+    spec = _drawable(spec)
     single = not any(key in spec for key in ("hconcat", "vconcat", "concat"))
     width = 0
     if single:

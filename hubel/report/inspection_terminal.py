@@ -9,6 +9,7 @@ from rich.text import Text
 
 from hubel.data.inspection import Headline, Inspection
 from hubel.data.source import SPLITS
+from hubel.errors import printable
 from hubel.report.words import integer, percent, plural
 
 __all__ = ["terminal_summary"]
@@ -51,7 +52,7 @@ def terminal_summary(inspection: Inspection) -> RenderableType:
 
 
 def _title(inspection: Inspection) -> Text:
-    text = Text(inspection.name, style="bold", overflow="fold")
+    text = Text(printable(inspection.name), style="bold", overflow="fold")
     facts = (
         f"  {inspection.format}, {plural(inspection.num_samples, inspection.noun)}, "
         f"{plural(len(inspection.classes), 'class', 'classes')}"
@@ -64,7 +65,7 @@ def _finding(headline: Headline) -> RenderableType:
     grid = Table.grid(padding=(0, 1))
     grid.add_column(width=1)
     grid.add_column(overflow="fold")
-    words = Text(headline.text, style="" if headline.severity == "info" else "bold")
+    words = Text(printable(headline.text), style="" if headline.severity == "info" else "bold")
     if headline.remedy:
         words.append(f" {headline.remedy}", style="not bold dim")
     grid.add_row(Text(mark, style=style), words)
@@ -91,7 +92,7 @@ def _classes(inspection: Inspection) -> Table:
             table.add_row(Text(f"… {hidden:,} between", style="dim"))
         bar = "█" * max(int(counts[0, k] > 0), round(BAR * int(counts[0, k]) / most))
         table.add_row(
-            Text(inspection.classes[k]),
+            Text(printable(inspection.classes[k])),
             *(integer(int(counts[row, k])) for row in splits),
             Text(bar, style="blue"),
         )
@@ -128,7 +129,7 @@ def _facts(inspection: Inspection) -> Table:
         rows.append(("readable", f"{inspection.num_readable:,} ({percent(share)})"))
     rows += [("note", note) for note in inspection.notes]
     for name, value in rows:
-        table.add_row(name, Text(value, overflow="fold"))
+        table.add_row(name, Text(printable(value), overflow="fold"))
     return table
 
 
@@ -143,7 +144,7 @@ def _of_all(counts: Iterable[tuple[str, int]]) -> str:
 def _listing(title: str, rows: list[tuple[str, str]], total: int) -> list[RenderableType]:
     parts: list[RenderableType] = [Text(""), Text(title, style="bold")]
     for first, second in rows:
-        line = Text(first, overflow="fold").append(f"  {second}", style="dim")
+        line = Text(printable(first), overflow="fold").append(f"  {printable(second)}", style="dim")
         parts.append(Padding(line, (0, 0, 0, 2)))
     if total > len(rows):
         parts.append(Text(f"  … and {total - len(rows):,} more: --json lists all", style="dim"))

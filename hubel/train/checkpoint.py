@@ -87,9 +87,13 @@ def save_checkpoint(
             raise OSError(5, f"read back wrong: {problem}")
         write_atomic(folder.parent / "latest", name + "\n")
     except OSError as error:
+        way_on = (
+            f"the one before is whole: make room, then hubel fit --resume {run.path}"
+            if has_progress(run)
+            else "make room, then start again"
+        )
         raise UserError(
-            f"checkpoint '{folder}' could not be written ({error.strerror or error}); the one "
-            f"before is whole: make room, then hubel fit --resume {run.path}"
+            f"checkpoint '{folder}' could not be written ({error.strerror or error}); {way_on}"
         ) from None
     # What has a later name than the newest is damaged, or of a timeline that was left.
     folders = [f for f in _folders(run) if f.name <= name]

@@ -210,16 +210,24 @@ def _pictures(folder: str, prefix: str, passed: _Passed) -> list[str]:
             name = entry.name
             if _is_hidden(name):
                 passed.hidden += 1
-            elif entry.is_file():
+            elif _is(entry, "file"):
                 if name.lower().endswith(_SUFFIXES):
                     found.append(prefix + name)
                 else:
                     passed.foreign.append(prefix + name)
-            elif entry.is_dir():
+            elif _is(entry, "dir"):
                 pending.append((entry.path, f"{prefix}{name}/"))
             else:
                 passed.broken += 1
     return found
+
+
+def _is(entry: "os.DirEntry[str]", kind: str) -> bool:
+    """Whether `entry` is a file or a folder; a link to itself is neither."""
+    try:
+        return entry.is_file() if kind == "file" else entry.is_dir()
+    except OSError:
+        return False
 
 
 def _walk_names(folders: list[str]) -> Iterator[str]:
