@@ -7,6 +7,7 @@ Everything else that is raised is a defect of hubel's and keeps its traceback.
 """
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 __all__ = ["Interrupted", "MissingExtraError", "UserError", "printable", "suggestion"]
@@ -42,7 +43,9 @@ def printable(text: str) -> str:
     'a\\\\x1b[31mb'
     """
     return "".join(
-        c if c.isprintable() or c == " " else c.encode("unicode_escape").decode("ascii")
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c) in ("Cc", "Cs") or c in "\ufffe\uffff"
+        else c
         for c in text
     )
 

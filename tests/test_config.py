@@ -23,6 +23,7 @@ from hubel.errors import UserError
         ({"epochs": True}, r"--epochs must be a whole number, got True"),
         ({"img_size": "axb"}, r"--img-size: write a size such as 32, 48x64"),
         ({"img_size": "0"}, r"--img-size: every side must be at least 1 pixel, got '0'"),
+        ({"img_size": 5000}, r"--img-size: every side must be at most 4096 pixels, got '5000'"),
         ({"cache": "yes"}, r"--cache must be true or false, got 'yes'"),
         ({"model": 3}, r"--model must be text, got 3"),
         ({"learning_rate": 1}, r"setting 'learning_rate' is not known; "),
@@ -64,6 +65,6 @@ def test_durations_add_up(hours, minutes, seconds):
     assert parse_duration(f"{hours}h{minutes}m{seconds}s") == 3600 * hours + 60 * minutes + seconds
 
 
-@given(st.lists(st.integers(1, 99999), min_size=1, max_size=3))
+@given(st.lists(st.integers(1, 4096), min_size=1, max_size=3))
 def test_sizes_are_read_back(size):
     assert parse_size("x".join(map(str, size))) == tuple(size)

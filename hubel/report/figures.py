@@ -213,7 +213,7 @@ def inline(rows: Sequence[Mapping[str, Any]]) -> Any:
 def _drawable(value: Any) -> Any:
     """`value` with every text in it free of what XML cannot hold: names come from disk."""
     if isinstance(value, str):
-        return value if value.isprintable() else "\n".join(map(printable, value.split("\n")))
+        return "\n".join(map(printable, value.split("\n")))
     if isinstance(value, dict):
         return {_drawable(key): _drawable(v) for key, v in value.items()}
     if isinstance(value, list):
