@@ -10,18 +10,11 @@ import difflib
 import unicodedata
 from collections.abc import Iterable
 
-__all__ = ["Interrupted", "MissingExtraError", "UserError", "printable", "suggestion"]
+__all__ = ["Interrupted", "UserError", "printable", "suggestion"]
 
 
 class UserError(ValueError):
     """One clear message about something that the user gave and can change."""
-
-
-class MissingExtraError(UserError):
-    """An optional part is not installed; the message carries its install line."""
-
-    def __init__(self, extra: str, what: str) -> None:
-        super().__init__(f"{what} needs an optional part: pip install 'hubel[{extra}]'")
 
 
 class Interrupted(Exception):
