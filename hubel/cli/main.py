@@ -9,6 +9,7 @@ import importlib
 import os
 import pkgutil
 import sys
+from types import ModuleType
 
 import typer
 
@@ -50,11 +51,26 @@ def _app() -> typer.Typer:
     ) -> None:
         pass
 
-    for module in sorted(m.name for m in pkgutil.iter_modules(hubel.cli.__path__)):
-        if module not in _NOT_VERBS:
-            verb = importlib.import_module(f"hubel.cli.{module}")
-            app.command(module)(getattr(verb, module))
+    _add_verbs(app, hubel.cli)
     return app
+
+
+def _add_verbs(app: typer.Typer, folder: ModuleType) -> None:
+    """Each module of `folder` is a verb with a function of its name; a folder in it, a group."""
+    for found in sorted(pkgutil.iter_modules(folder.__path__), key=lambda m: m.name):
+        if found.name in _NOT_VERBS:
+            continue
+        module = importlib.import_module(f"{folder.__name__}.{found.name}")
+        if found.ispkg:
+            group = typer.Typer(
+                help=module.__doc__,
+                no_args_is_help=True,
+                context_settings={"help_option_names": ["-h", "--help"]},
+            )
+            _add_verbs(group, module)
+            app.add_typer(group, name=found.name)
+        else:
+            app.command(found.name)(getattr(module, found.name))
 
 
 app = _app()

@@ -1,0 +1,1 @@
+"""Drawings: SVG out of numbers and shapes."""
