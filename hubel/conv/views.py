@@ -1,11 +1,35 @@
 """Views that several roads share: grouped channels, padding, and the windows of an input."""
 
+import itertools
+from collections.abc import Iterator
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hubel.conv.case import ConvCase
 
-__all__ = ["crop_padding", "pad_input", "tap_slices"]
+__all__ = [
+    "crop_padding",
+    "pad_input",
+    "sum_dtype",
+    "tap_matrices",
+    "tap_slices",
+    "taps",
+    "weight_of_taps",
+]
+
+
+def sum_dtype(dtype: torch.dtype) -> torch.dtype:
+    """What a method adds up in when it accumulates outside one GEMM: float32, or wider if
+    `dtype` is. A 16-bit sum would be rounded again at every tap.
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
+def taps(case: ConvCase) -> Iterator[tuple[int, ...]]:
+    """Every kernel position, the last dimension fastest."""
+    return itertools.product(*(range(k) for k in case.kernel_size))
 
 
 def pad_input(input: Tensor, case: ConvCase) -> Tensor:
@@ -33,3 +57,17 @@ def tap_slices(case: ConvCase, tap: tuple[int, ...]) -> tuple[slice, ...]:
         slice(t * d, t * d + (o - 1) * s + 1, s)
         for t, d, o, s in zip(tap, case.dilation, case.output_size, case.stride, strict=True)
     )
+
+
+def tap_matrices(weight: Tensor, case: ConvCase) -> Tensor:
+    """The weight as one 1×1 filter bank a tap, (taps, groups, K/G, C/G), contiguous for GEMM.
+
+    A copy of the weight's size in `sum_dtype`; none where there is one tap and nothing to widen.
+    """
+    grouped = weight.reshape(case.groups, -1, *weight.shape[1:]).flatten(3)
+    return grouped.movedim(-1, 0).to(sum_dtype(weight.dtype)).contiguous()
+
+
+def weight_of_taps(matrices: Tensor, case: ConvCase) -> Tensor:
+    """The inverse of `tap_matrices`: (out_channels, in_channels / groups, *kernel_size)."""
+    return matrices.movedim(0, -1).reshape(case.weight_shape)
