@@ -52,7 +52,7 @@ def per_dim(value: PerDim, dims: int, name: str = "value") -> tuple[int, ...]:
     >>> per_dim(3, 2), per_dim((1, 2, 3), 3)
     ((3, 3), (1, 2, 3))
     """
-    values = (value,) * dims if isinstance(value, int) else tuple(value)
+    values = tuple(value) if isinstance(value, Sequence) else (value,) * dims
     # A bool is an int to Python, never a size to a person.
     if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
         raise UserError(f"{name} takes whole numbers, got {value!r}")
@@ -123,16 +123,17 @@ def pad_sides(
         totals = [d * (k - 1) for k, d in zip(kernel_size, per_dim(dilation, dims), strict=True)]
         return tuple((total // 2, total - total // 2) for total in totals)
     sides: list[tuple[int, int]] = []
-    values = (padding,) * dims if isinstance(padding, int) else tuple(padding)
-    if len(values) != dims:
+    numbers: int | Sequence[int | tuple[int, int]] = padding
+    values = tuple(numbers) if isinstance(numbers, Sequence) else (numbers,) * dims
+    if len(values) != dims or any(isinstance(v, Sequence) and len(v) != 2 for v in values):
         raise UserError(
-            f"padding takes one int or {dims} of them (one for each spatial dimension), "
-            f"got {values}"
+            f"padding takes one int or {dims} of them (one for each spatial dimension, or a "
+            f"(low, high) pair in its place), got {values}"
         )
     for value in values:
-        low_high = per_dim(value, 2, "padding")
-        require_at_least("padding", low_high, 0)
-        sides.append((low_high[0], low_high[1]))
+        low, high = per_dim(value, 2, "padding")
+        require_at_least("padding", (low, high), 0)
+        sides.append((low, high))
     return tuple(sides)
 
 
@@ -234,8 +235,8 @@ def pooled_size(
 ) -> tuple[int, ...]:
     """Spatial size after pooling; the stride is the window unless given.
 
-    With `ceil_mode` a last window may hang over the end, but must start inside the input or
-    its low padding (torch's rule). Padding is at most half the window.
+    With `ceil_mode` a last window may hang over the end by less than a stride, but must start
+    inside the input or its low padding (torch's rule). Padding is at most half the window.
 
     >>> pooled_size((5, 5), 2), pooled_size((5, 5), 2, ceil_mode=True)
     ((2, 2), (3, 3))
@@ -251,14 +252,13 @@ def pooled_size(
                 f"padding of a pooling window is at most half its kernel_size (a window must "
                 f"see the input), got padding {p} and kernel_size {k}"
             )
-    floor = output_size(sizes, kernels, stride=strides, padding=pads, dilation=dilations)
-    if not ceil_mode:
-        return floor
-    out = []
-    for i, k, s, p, d in zip(sizes, kernels, strides, pads, dilations, strict=True):
-        o = -(-(i + 2 * p - spread_kernel(k, d)) // s) + 1
-        out.append(o if (o - 1) * s < i + p else o - 1)
-    return tuple(out)
+    # The ceiling is the floor with room for all but one pixel of another stride.
+    sides = [(p, p + s - 1 if ceil_mode else p) for p, s in zip(pads, strides, strict=True)]
+    out = output_size(sizes, kernels, stride=strides, padding=sides, dilation=dilations)
+    return tuple(
+        o if (o - 1) * s < i + p else o - 1
+        for i, o, s, p in zip(sizes, out, strides, pads, strict=True)
+    )
 
 
 def dropped_pixels(
@@ -372,7 +372,9 @@ class ReceptiveField:
         dilation: PerDim = 1,
     ) -> "ReceptiveField":
         """Of one convolution or pooling layer."""
-        _, kernels, strides, dilations = _checked(kernel_size, kernel_size, stride, dilation)
+        # The field does not depend on the input's size: any will do.
+        any_size = (1,) * len(kernel_size)
+        _, kernels, strides, dilations = _checked(any_size, kernel_size, stride, dilation)
         sides = pad_sides(padding, kernels, stride=strides, dilation=dilations)
         return cls(
             tuple(spread_kernel(k, d) for k, d in zip(kernels, dilations, strict=True)),
