@@ -1,6 +1,7 @@
 """Views that several roads share: grouped channels, padding, and the windows of an input."""
 
 import itertools
+import math
 from collections.abc import Iterator
 
 import torch
@@ -12,6 +13,7 @@ from hubel.conv.case import ConvCase
 __all__ = [
     "crop_padding",
     "pad_input",
+    "padded_elements",
     "sum_dtype",
     "tap_matrices",
     "tap_slices",
@@ -38,6 +40,13 @@ def pad_input(input: Tensor, case: ConvCase) -> Tensor:
         return input
     # F.pad counts from the last dimension.
     return F.pad(input, [side for pair in reversed(case.padding) for side in pair])
+
+
+def padded_elements(case: ConvCase) -> int:
+    """Elements that `pad_input` allocates."""
+    if case.padded_size == case.size:
+        return 0
+    return case.n * case.in_channels * math.prod(case.padded_size)
 
 
 def crop_padding(padded: Tensor, case: ConvCase) -> Tensor:
