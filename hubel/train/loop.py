@@ -129,7 +129,7 @@ def train(t: Training) -> None:
                             label_smoothing=config.label_smoothing,
                             class_weights=t.class_weights,
                         )
-                        t.scaler.scale(loss * (len(part) / len(batch))).backward()  # type: ignore[no-untyped-call]
+                        t.scaler.scale(loss * (len(part) / len(batch))).backward()
                         batch_loss += loss.detach() * len(part)
                         batch_right += t.task.num_right(output.detach(), part.target)
                     break

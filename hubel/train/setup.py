@@ -105,7 +105,7 @@ def assemble(
     )
     average = None
     if config.ema > 0:
-        rule = get_ema_multi_avg_fn(config.ema)  # type: ignore[no-untyped-call]
+        rule = get_ema_multi_avg_fn(config.ema)
         average = AveragedModel(model, multi_avg_fn=rule)
     # The training's own stream for dropout, apart from the weights' one.
     torch.manual_seed(stream_seed(config.seed, "training"))

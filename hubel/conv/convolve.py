@@ -1,0 +1,132 @@
+"""One function for every way to compute a convolution, differentiable as often as one likes."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hubel.conv.case import ConvCase, case_of
+from hubel.conv.choose import choose_method
+from hubel.conv.method import METHODS, Method
+from hubel.errors import UserError
+from hubel.shapes import Padding, PerDim
+
+__all__ = ["autocast", "conv", "convolve"]
+
+
+def conv(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    *,
+    stride: PerDim = 1,
+    padding: Padding = 0,
+    dilation: PerDim = 1,
+    groups: int = 1,
+    method: str = "auto",
+) -> Tensor:
+    """Convolution (cross-correlation, as in every network) by the method of your choice.
+
+    Parameters
+    ----------
+    input: (n, in_channels, *spatial), 1 to 3 spatial dimensions, floating-point, finite.
+    weight: (out_channels, in_channels / groups, *kernel_size), dtype and device of `input`.
+    bias: (out_channels,) or None.
+    stride, dilation: an int, or one for each spatial dimension.
+    padding: zeros on both sides: an int, one for each dimension, a (low, high) pair for each,
+        'same' (stride 1 keeps the size; the odd pixel high) or 'valid' (none).
+    method: a name of `hubel.conv.METHODS`, or 'auto' for the fastest known one
+        (`hubel.conv.choose`).
+
+    Returns (n, out_channels, *output_size); the memory order is the method's choice.
+
+    Raises `UserError` (a `ValueError`) for shapes that do not fit, mixed dtypes or devices,
+    numbers that are not finite, and for what the method cannot do.
+    """
+    input, weight, bias = autocast(input, weight, bias)
+    case = case_of(
+        input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups
+    )
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if tensor is not None:
+            _require_finite(name, tensor)
+    return convolve(input, weight, bias, case, method)
+
+
+def autocast(
+    input: Tensor, weight: Tensor, bias: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """What torch.autocast makes of a convolution's tensors, where it is on."""
+    device = input.device.type
+    if not torch.is_autocast_enabled(device):
+        return input, weight, bias
+    dtype = torch.get_autocast_dtype(device)
+    return input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
+
+
+def _require_finite(name: str, tensor: Tensor) -> None:
+    # One pass without a copy: a NaN or an infinity is always among the extremes.
+    low, high = torch.aminmax(tensor.detach())
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        place = tuple(int(i) for i in (~torch.isfinite(tensor)).nonzero()[0])
+        raise UserError(
+            f"{name} must hold finite numbers, got {tensor[place].item()} at {place}; replace it "
+            f"(torch.nan_to_num) or find where it arose"
+        )
+
+
+def convolve(
+    input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase, method: str = "auto"
+) -> Tensor:
+    """`conv` for a case that was checked already; numbers are not looked at."""
+    name = choose_method(case, input) if method == "auto" else method
+    chosen = METHODS[name]
+    problem = chosen.limits(case)
+    if problem is None and input.device.type not in chosen.devices:
+        problem = f"runs on {' and '.join(chosen.devices)} only, got {input.device}"
+    if problem is not None:
+        raise UserError(
+            f"method '{name}' {problem}; method 'auto' or 'implicit' takes every convolution"
+        )
+    # The tensors have their final dtype; autocast must not change the products inside.
+    with torch.autocast(input.device.type, enabled=False):
+        output: Tensor = _Contraction.apply(chosen, case, "output", input, weight)
+    return output if bias is None else output + bias.view(-1, *(1,) * case.dims)
+
+
+# The convolution is the bilinear part of one trilinear form: sum(conv(input, weight) * output).
+# From any two of the three tensors follows the gradient for the third.
+_SOURCES = {
+    "output": ("input", "weight"),
+    "input": ("output", "weight"),
+    "weight": ("output", "input"),
+}
+
+
+class _Contraction(torch.autograd.Function):
+    """The partial derivative of sum(conv(input, weight) * output) by `wanted`, and its own."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, method: Method, case: ConvCase, wanted: str, first: Tensor, second: Tensor
+    ) -> Tensor:
+        ctx.method, ctx.case, ctx.wanted = method, case, wanted
+        ctx.save_for_backward(first, second)
+        compute = {
+            "output": method.forward,
+            "input": method.grad_input,
+            "weight": method.grad_weight,
+        }
+        return compute[wanted](first, second, case)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        names = _SOURCES[ctx.wanted]
+        held = dict(zip(names, ctx.saved_tensors, strict=True)) | {ctx.wanted: grad}
+        gradients = [
+            _Contraction.apply(ctx.method, ctx.case, name, *(held[s] for s in _SOURCES[name]))
+            if needed
+            else None
+            for name, needed in zip(names, ctx.needs_input_grad[3:], strict=True)
+        ]
+        return None, None, None, *gradients
