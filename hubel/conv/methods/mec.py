@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
-from hubel.conv.views import crop_padding, pad_input, padded_elements, sum_dtype
+from hubel.conv.views import crop_padding, pad_input, padded_elements, sum_dtype, tap_slices
 
 __all__ = ["Mec", "lowered"]
 
@@ -127,10 +127,7 @@ def _meetings(
     strips = torch.unflatten(matrix, 2, (*case.padded_size[:-1], -1))
     kernel_lines = itertools.product(*(range(r) for r in case.kernel_size[:-1]))
     for line, tap in enumerate(kernel_lines):
-        lines = [
-            slice(t * d, t * d + (o - 1) * s + 1, s)
-            for t, d, o, s in zip(tap, case.dilation, case.output_size, case.stride, strict=False)
-        ]
+        lines = tap_slices(case, (*tap, 0))[:-1]
         for group in range(case.groups):
             windows = strips[group][:, *lines].movedim(0, -2)
             outputs = sums[..., group, :]
