@@ -116,7 +116,7 @@ def drawn(draw: st.DrawFn) -> Drawn:
 
 
 def over_cases(test: Callable[..., None]) -> Callable[..., None]:
-    return settings(max_examples=60, deadline=None)(given(case=drawn())(test))
+    return settings(max_examples=40, deadline=None)(given(case=drawn())(test))
 
 
 def assert_same(
@@ -220,8 +220,8 @@ def test_transposed_convolution_is_the_adjoint_with_padding_per_side(case: Drawn
     torch.testing.assert_close((out * y).sum(), (x * back).sum(), rtol=1e-10, atol=1e-10)
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@over_cases
+@given(case=drawn(), ceil_mode=st.booleans())
+@settings(max_examples=60, deadline=None)
 def test_max_pool_is_torchs_and_so_is_the_choice_among_equals(case: Drawn, ceil_mode: bool) -> None:
     for input in (case.input(), case.ties()):
         assert_same(
@@ -240,9 +240,8 @@ def test_max_pool_is_torchs_and_so_is_the_choice_among_equals(case: Drawn, ceil_
         )
 
 
-@pytest.mark.parametrize("ceil_mode", [False, True])
-@pytest.mark.parametrize("count_include_pad", [False, True])
-@over_cases
+@given(case=drawn(), ceil_mode=st.booleans(), count_include_pad=st.booleans())
+@settings(max_examples=80, deadline=None)
 def test_average_pool_is_torchs(case: Drawn, ceil_mode: bool, count_include_pad: bool) -> None:
     assert_same(
         lambda x: average_pool(
@@ -283,7 +282,7 @@ def test_relu_is_torchs_at_zero_too(case: Drawn) -> None:
 
 
 @given(case=drawn(), size=st.integers(1, 8), channels=st.integers(1, 6))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_local_response_norm_is_torchs(case: Drawn, size: int, channels: int) -> None:
     assert_same(
         lambda x: local_response_norm(x, size, alpha=0.3, beta=0.6, k=1.7),

@@ -212,52 +212,32 @@ def transposed_convolution(
     return output if bias is None else output + _per_channel(bias, input)
 
 
-@dataclass(frozen=True)
-class _Pooling:
-    """The windows of one pooling; the last may hang over the padded input by `overhang`."""
-
-    kernel_size: Ints
-    stride: Ints
-    dilation: Ints
-    output_size: Ints
-    padding: Sides
-    overhang: Sides
-
-    @classmethod
-    def of(
-        cls,
-        input: Tensor,
-        kernel_size: PerDim,
-        stride: PerDim | None,
-        padding: PerDim,
-        dilation: PerDim,
-        ceil_mode: bool,
-    ) -> "_Pooling":
-        size = _spatial_size(input)
-        dims = len(size)
-        output = pooled_size(
-            size,
-            kernel_size,
-            stride=stride,
-            padding=padding,
-            dilation=dilation,
-            ceil_mode=ceil_mode,
-        )
-        kernels, dilations = per_dim(kernel_size, dims), per_dim(dilation, dims)
-        strides = kernels if stride is None else per_dim(stride, dims)
-        pads = per_dim(padding, dims)
-        overhang = [
-            (0, max(0, (o - 1) * s + spread_kernel(k, d) - (i + 2 * p)))
-            for o, s, k, d, i, p in zip(
-                output, strides, kernels, dilations, size, pads, strict=True
-            )
-        ]
-        return cls(kernels, strides, dilations, output, [(p, p) for p in pads], overhang)
-
-    def windows(self, input: Tensor, padding: float, overhang: float) -> Tensor:
-        """(n, c, *output_size, taps), with these values outside the input."""
-        padded = _padded(_padded(input, self.padding, padding), self.overhang, overhang)
-        return _windows(padded, self.output_size, self.kernel_size, self.stride, self.dilation)
+def _pool_windows(
+    input: Tensor,
+    kernel_size: PerDim,
+    stride: PerDim | None,
+    padding: PerDim,
+    dilation: PerDim,
+    ceil_mode: bool,
+    *,
+    around: float,
+    beyond: float,
+) -> Tensor:
+    """(n, c, *output_size, taps): `around` in the padding, `beyond` where windows overhang it."""
+    size = _spatial_size(input)
+    dims = len(size)
+    output = pooled_size(
+        size, kernel_size, stride=stride, padding=padding, dilation=dilation, ceil_mode=ceil_mode
+    )
+    kernels, dilations = per_dim(kernel_size, dims), per_dim(dilation, dims)
+    strides = kernels if stride is None else per_dim(stride, dims)
+    padded = _padded(input, [(p, p) for p in per_dim(padding, dims)], around)
+    ends = (
+        (o - 1) * s + spread_kernel(k, d)
+        for o, s, k, d in zip(output, strides, kernels, dilations, strict=True)
+    )
+    overhang = [(0, max(0, end - i)) for end, i in zip(ends, padded.shape[2:], strict=True)]
+    return _windows(_padded(padded, overhang, beyond), output, kernels, strides, dilations)
 
 
 def _largest(windows: Tensor) -> Tensor:
@@ -280,8 +260,12 @@ def max_pool(
     several largest pixels the first gets the gradient. Returns (n, c, *size) of
     `hubel.shapes.pooled_size`, which says what `ceil_mode` does and what is refused.
     """
-    pooling = _Pooling.of(input, kernel_size, stride, padding, dilation, ceil_mode)
-    return _largest(pooling.windows(input, -math.inf, -math.inf))
+    inf = math.inf
+    return _largest(
+        _pool_windows(
+            input, kernel_size, stride, padding, dilation, ceil_mode, around=-inf, beyond=-inf
+        )
+    )
 
 
 def average_pool(
@@ -299,10 +283,14 @@ def average_pool(
     with `count_include_pad`, those of the padding; never what hangs over it in `ceil_mode`. The
     stride is the window unless given. Returns (n, c, *size) of `hubel.shapes.pooled_size`.
     """
-    pooling = _Pooling.of(input, kernel_size, stride, padding, 1, ceil_mode)
-    pixels = torch.ones_like(input[:1, :1])
-    counted = pooling.windows(pixels, float(count_include_pad), 0.0).sum(-1)
-    return pooling.windows(input, 0.0, 0.0).sum(-1) / counted
+
+    def sums(map: Tensor, around: float) -> Tensor:
+        return _pool_windows(
+            map, kernel_size, stride, padding, 1, ceil_mode, around=around, beyond=0.0
+        ).sum(-1)
+
+    counts = sums(torch.ones_like(input), around=float(count_include_pad))
+    return sums(input, around=0.0) / counts
 
 
 def _in_bins(input: Tensor, output_size: PerDim, reduce: Callable[[Tensor], Tensor]) -> Tensor:
@@ -373,45 +361,18 @@ class BatchNormState:
     mean: Tensor
     variance: Tensor
 
+    def check(self, input: Tensor) -> None:
+        """`UserError` unless these are of the channels, dtype and device of `input`."""
+        _spatial_size(input)
+        _check_per_channel("state.mean", self.mean, input, input.shape[1])
+        _check_per_channel("state.variance", self.variance, input, input.shape[1])
+
     @classmethod
     def initial(cls, input: Tensor) -> "BatchNormState":
         """Before the first batch: mean 0 and variance 1 for each channel of `input`."""
         _spatial_size(input)
         zeros = torch.zeros(input.shape[1], dtype=input.dtype, device=input.device)
         return cls(zeros, zeros + 1)
-
-
-def _check_batch_norm(
-    input: Tensor,
-    state: BatchNormState,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> None:
-    _spatial_size(input)
-    for name, tensor in (
-        ("state.mean", state.mean),
-        ("state.variance", state.variance),
-        ("weight", weight),
-        ("bias", bias),
-    ):
-        _check_per_channel(name, tensor, input, input.shape[1])
-    if not eps > 0:
-        raise UserError(f"eps must be above 0 (it keeps the divisor from being 0), got {eps}")
-
-
-def _normalise(
-    input: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    eps: float,
-) -> Tensor:
-    output = (input - _per_channel(mean, input)) / (_per_channel(variance, input) + eps).sqrt()
-    if weight is not None:
-        output = output * _per_channel(weight, input)
-    return output if bias is None else output + _per_channel(bias, input)
 
 
 def batch_norm_training(
@@ -435,7 +396,7 @@ def batch_norm_training(
     momentum; section 3.1), and carry no gradient. Returns (output of input's shape, new state);
     `state` itself is not changed.
     """
-    _check_batch_norm(input, state, weight, bias, eps)
+    state.check(input)
     if not 0 <= momentum <= 1:
         raise UserError(
             f"momentum must lie between 0 and 1 (the share of the new batch), got {momentum}"
@@ -454,7 +415,8 @@ def batch_norm_training(
         (1 - momentum) * state.mean + momentum * mean.detach(),
         (1 - momentum) * state.variance + momentum * unbiased.detach(),
     )
-    return _normalise(input, mean, biased, weight, bias, eps), after
+    # What inference does with the estimates, training does with the batch's own moments.
+    return batch_norm_inference(input, BatchNormState(mean, biased), weight, bias, eps=eps), after
 
 
 def batch_norm_inference(
@@ -470,8 +432,16 @@ def batch_norm_inference(
     A fixed scale and shift a channel, the same for every batch (Ioffe & Szegedy 2015,
     algorithm 2, line 11). Shape (n, channels, *spatial), kept.
     """
-    _check_batch_norm(input, state, weight, bias, eps)
-    return _normalise(input, state.mean, state.variance, weight, bias, eps)
+    state.check(input)
+    for name, tensor in (("weight", weight), ("bias", bias)):
+        _check_per_channel(name, tensor, input, input.shape[1])
+    if not eps > 0:
+        raise UserError(f"eps must be above 0 (it keeps the divisor from being 0), got {eps}")
+    spread = (_per_channel(state.variance, input) + eps).sqrt()
+    output = (input - _per_channel(state.mean, input)) / spread
+    if weight is not None:
+        output = output * _per_channel(weight, input)
+    return output if bias is None else output + _per_channel(bias, input)
 
 
 def residual(input: Tensor, branch: Tensor) -> Tensor:
