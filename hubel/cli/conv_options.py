@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from hubel.errors import UserError
 from hubel.shapes import Padding, format_shape
@@ -12,10 +12,13 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    Numbers: TypeAlias = NDArray[np.float64]
+
 __all__ = [
     "MAX_SIZE",
     "as_json",
     "as_kernel",
+    "drawn",
     "matrix_lines",
     "read_numbers",
     "sizes",
@@ -96,9 +99,7 @@ def written_padding(option: str, words: str, dims: int) -> Padding:
     return tuple(sides * dims if len(sides) == 1 else sides)
 
 
-def read_numbers(
-    option: str, name: str, shape: Sequence[int] | None = None
-) -> "NDArray[np.float64]":
+def read_numbers(option: str, name: str, shape: Sequence[int] | None = None) -> "Numbers":
     """The array of numbers in file `name`; `shape` is what it must have, if that is known.
 
     A .npy file, or text: one row a line, numbers apart by spaces, tabs, commas or semicolons,
@@ -137,10 +138,10 @@ def read_numbers(
             f"{option} '{name}' must hold numbers up to {_LARGEST:g}, got "
             f"{np.abs(numbers).max():g}; scale them down"
         )
-    if not 1 <= numbers.ndim <= 3:
+    if shape is None and not 1 <= numbers.ndim <= 3:
         raise UserError(
             f"{option} '{name}' must have 1, 2 or 3 dimensions (one channel of one picture), got "
-            f"shape {format_shape(*numbers.shape)}; take one channel"
+            f"shape ({format_shape(*numbers.shape)}); take one channel"
         )
     if shape is None:
         return numbers
@@ -153,7 +154,7 @@ def read_numbers(
     return numbers.reshape(tuple(shape))
 
 
-def _read_text(option: str, path: Path) -> "NDArray[np.float64]":
+def _read_text(option: str, path: Path) -> "Numbers":
     import numpy as np
 
     if path.stat().st_size > _MAX_FILE_BYTES:
@@ -190,13 +191,13 @@ def _read_text(option: str, path: Path) -> "NDArray[np.float64]":
             f"{option} '{path}': empty lines part it into slices of "
             f"{', '.join(str(len(b)) for b in blocks[:8])} rows; all slices need the same number"
         )
-    numbers: NDArray[np.float64] = np.array(blocks, dtype=np.float64)
+    numbers: Numbers = np.array(blocks, dtype=np.float64)
     if numbers.ndim == 3 and len(blocks) == 1:
         numbers = numbers[0, 0] if len(blocks[0]) == 1 else numbers[0]
     return numbers
 
 
-def as_kernel(numbers: "NDArray[np.float64]", dims: int) -> "NDArray[np.float64]":
+def as_kernel(numbers: "Numbers", dims: int) -> "Numbers":
     """A kernel read from a file, with the input's number of dimensions: (3,) is 1×3 in 2-D."""
     if numbers.ndim > dims:
         raise UserError(
@@ -204,6 +205,14 @@ def as_kernel(numbers: "NDArray[np.float64]", dims: int) -> "NDArray[np.float64]
             f"{dims} dimension{'s' * (dims > 1)}; give a kernel with as many"
         )
     return numbers.reshape((1,) * (dims - numbers.ndim) + numbers.shape)
+
+
+def drawn(seed: int, stream: int, shape: Sequence[int], low: int, high: int) -> "Numbers":
+    """Whole numbers from `low` to `high` - 1, a function of (seed, stream)."""
+    import numpy as np
+
+    generator = np.random.default_rng((seed, stream))
+    return generator.integers(low, high, tuple(shape)).astype(np.float64)
 
 
 def written_file(option: str, name: str, inputs: Sequence[str | None]) -> Path:
@@ -230,9 +239,17 @@ def as_json(numbers: "NDArray[Any] | None") -> Any:
 
 
 def matrix_lines(
-    numbers: "NDArray[np.float64]", digits: int = 2, *, width: int = 78, rows: int = 40
+    numbers: "Numbers",
+    digits: int = 2,
+    *,
+    dots: "NDArray[np.bool_] | None" = None,
+    width: int = 78,
+    rows: int = 40,
 ) -> list[str]:
-    """A 1-D to 3-D array as aligned lines, or one line that says why it is not shown."""
+    """A 1-D to 3-D array as aligned lines, or one line that says why it is not shown.
+
+    Where `dots` is true stands a dot instead of the number.
+    """
     import numpy as np
 
     from hubel.draw.cells import short
@@ -245,6 +262,8 @@ def matrix_lines(
         return f"{value:.{digits}f}".replace("-", "−")
 
     written = np.vectorize(word, otypes=[object])(numbers)
+    if dots is not None:
+        written[dots] = "·"
     cell = max(len(w) for w in written.ravel())
     columns = numbers.shape[-1]
     if columns * (cell + 1) + 1 > width or numbers.size // columns > rows:

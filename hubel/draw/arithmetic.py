@@ -46,10 +46,13 @@ def described(walk: Walk) -> str:
     """
     pooling = walk.operation in ("max", "average")
     what = f"{walk.operation} pooling" if pooling else walk.operation
-    words = (
-        f"{what} of a {format_shape(*walk.size)} input with a {format_shape(*walk.kernel_size)} "
-        f"{'window' if pooling else 'kernel'}, stride {_one_or_each(walk.stride)}, "
-    )
+    window = "window" if pooling else "kernel"
+    if len(walk.size) == 1:
+        words = f"{what} of {walk.size[0]} pixels with a {window} of {walk.kernel_size[0]}"
+    else:
+        size, taps = format_shape(*walk.size), format_shape(*walk.kernel_size)
+        words = f"{what} of a {size} input with a {taps} {window}"
+    words += f", stride {_one_or_each(walk.stride)}, "
     sides = [low if low == high else f"{low}:{high}" for low, high in walk.padding]
     padding = _one_or_each(sides)
     words += "no padding" if padding == "0" else f"padding {padding}"

@@ -9,6 +9,7 @@ import typer
 from hubel.cli.conv_options import (
     as_json,
     as_kernel,
+    drawn,
     matrix_lines,
     read_numbers,
     sizes,
@@ -66,7 +67,9 @@ def arithmetic(
     kernel_values: str | None = typer.Option(
         None, "--kernel-values", help="Numbers of the kernel, in a file like --values."
     ),
-    seed: int = typer.Option(0, "--seed", help="Where no numbers are given, draw them with this."),
+    seed: int = typer.Option(
+        0, "--seed", min=0, help="Where no numbers are given, draw them with this."
+    ),
     digits: int | None = typer.Option(
         None,
         "--digits",
@@ -123,10 +126,10 @@ def arithmetic(
         import numpy as np
 
         if numbers is None and walk.workable:
-            numbers = np.array(LECTURE_INPUT, float) if lecture else _drawn(seed, 0, size, 0, 4)
+            numbers = np.array(LECTURE_INPUT, float) if lecture else drawn(seed, 0, size, 0, 4)
         if weights is None and walk.workable and pool is None:
             plain = lecture and taps == (3, 3)
-            weights = np.array(LECTURE_KERNEL, float) if plain else _drawn(seed, 1, taps, -1, 3)
+            weights = np.array(LECTURE_KERNEL, float) if plain else drawn(seed, 1, taps, -1, 3)
         worked = work_out(walk, np.zeros(0) if numbers is None else numbers, weights)
     files = _draw(worked, svg, animated, (values, kernel_values), digits)
 
@@ -158,17 +161,6 @@ def _read_kernel(
         return None
     shape = sizes_per_dim("--kernel", kernel, dims) if kernel is not None else None
     return as_kernel(read_numbers("--kernel-values", kernel_values, shape), dims)
-
-
-def _drawn(
-    seed: int, stream: int, size: tuple[int, ...], low: int, high: int
-) -> "NDArray[np.float64]":
-    import numpy as np
-
-    if seed < 0:
-        raise UserError(f"--seed must be at least 0, got {seed}; give 0 or more")
-    generator = np.random.default_rng((seed, stream))
-    return generator.integers(low, high, size).astype(np.float64)
 
 
 def _draw(
