@@ -214,6 +214,8 @@ def conv_grad_weight(
     if splits > 1:
         partial = torch.empty((splits, *grad_map.shape), dtype=torch.float32, device=input.device)
     source, grad_out = _as_map(input), _as_map(grad_output)
+    grad_size = tuple(grad_out.shape[1:4])
+    multipliers, shifts = zip(*map(kernels.reciprocal, grad_size), strict=True)
     options = {
         "KERNEL": _three(case.kernel_size, 1),
         "STRIDE": _three(case.stride, 1),
@@ -236,8 +238,8 @@ def conv_grad_weight(
     _launch(
         kernels, kernels.tuned_weight_gemm, kernels.weight_gemm, grid,
         source, grad_out, partial, case.n,
-        tuple(source.shape[1:4]), tuple(grad_out.shape[1:4]), case.groups,
-        in_channels, out_channels, _lows(case), chunk, options=options,
+        tuple(source.shape[1:4]), grad_size, case.groups,
+        in_channels, out_channels, _lows(case), chunk, multipliers, shifts, options=options,
     )  # fmt: skip
     if splits > 1:
         grad_map.copy_(partial.sum(0))
