@@ -261,7 +261,7 @@ def test_average_pool_is_torchs(case: Drawn, ceil_mode: bool, count_include_pad:
 
 @over_cases
 def test_adaptive_pools_are_torchs(case: Drawn) -> None:
-    bins = tuple(k + s for k, s in zip(case.kernel_size, case.stride, strict=True))
+    bins = case.stride  # 1 to 3 of them, sometimes more than there are pixels
     for input in (case.input(), case.ties()):
         assert_same(
             lambda x: adaptive_max_pool(x, bins),
