@@ -73,6 +73,7 @@ def lowering_sheet(lowered: Lowered, digits: int = 2) -> Element:
         max(board.x + max(board.width, 110) for _, board in views),
         _MARGIN + text_width(title, 18),
         _MARGIN + max(text_width(line, 12.5) for line in lines),
+        _MARGIN + text_width(_implicit(lowered), 13),
     )
     height = max(board.y + board.height for _, board in views) + 30
 
@@ -190,14 +191,7 @@ def _tap_boards(lowered: Lowered, top: float) -> list[tuple[tuple[int, ...], Boa
 def _draw_taps(svg: Element, lowered: Lowered, boards: list[tuple[tuple[int, ...], Board]]) -> None:
     """Each tap's strided view of the first channel: the pixels that its GEMM takes."""
     case = lowered.case
-    gemm = gemm_of(case)
-    shown = f", the first {MAX_TAPS} of {case.num_taps} taps" * (case.num_taps > MAX_TAPS)
-    words = (
-        f"implicit (Zhou et al. 2021): no matrix; each tap adds a ({gemm.rows}×"
-        f"{gemm.inner // case.num_taps}) · ({gemm.inner // case.num_taps}×{gemm.columns}) product "
-        f"of its strided view of the padded input{shown}"
-    )
-    text(svg, _MARGIN, boards[0][1].y - 32, words, size=13, classes="strong")
+    text(svg, _MARGIN, boards[0][1].y - 32, _implicit(lowered), size=13, classes="strong")
     pixels = _padded_indices(lowered)
     for tap, (position, board) in zip(taps(case), boards, strict=False):
         board.caption(svg, f"tap {','.join(str(t + 1) for t in position)}")
@@ -215,6 +209,16 @@ def _draw_taps(svg: Element, lowered: Lowered, boards: list[tuple[tuple[int, ...
                 _own_rect(svg, board, index, pixel, lowered.counts.size)
         for index in view:
             board.rect(svg, index, "tap")
+
+
+def _implicit(lowered: Lowered) -> str:
+    case, gemm = lowered.case, gemm_of(lowered.case)
+    channels = gemm.inner // case.num_taps
+    shown = f", the first {MAX_TAPS} of {case.num_taps} taps" * (case.num_taps > MAX_TAPS)
+    return (
+        f"implicit (Zhou et al. 2021): no matrix; each tap adds a ({gemm.rows}×{channels}) · "
+        f"({channels}×{gemm.columns}) product of its strided view of the padded input{shown}"
+    )
 
 
 def _padded_indices(lowered: Lowered) -> NDArray[np.int64]:
