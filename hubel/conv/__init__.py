@@ -11,9 +11,9 @@ __all__ = ["METHODS", "conv", "swap"]
 if TYPE_CHECKING:
     from hubel.conv.convolve import conv
     from hubel.conv.method import METHODS
-    from hubel.conv.swap import swap
+    from hubel.conv.swapping import swap
 
-_HOMES = {"METHODS": "method", "conv": "convolve", "swap": "swap"}
+_HOMES = {"METHODS": "method", "conv": "convolve", "swap": "swapping"}
 
 
 def __getattr__(name: str) -> Any:

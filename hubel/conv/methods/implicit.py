@@ -11,14 +11,15 @@ from torch import Tensor
 
 from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
+from hubel.conv.views import sum_dtype
 
 __all__ = ["Implicit"]
 
-# A tile of pixels stays in the cache while all taps pass over it; measured best around 4 MB.
-TILE_ELEMENTS = 1 << 20
+# A tile of pixels stays in the cache while all taps pass over it; measured best around 2 MB.
+TILE_ELEMENTS = 1 << 19
 # It stays far below the matrix that im2col would make, but large enough for a GEMM.
 LEAST_PIXELS = 256
-LOWERED_PART = 32
+LOWERED_PART = 24
 
 
 class Implicit(Method):
@@ -37,7 +38,7 @@ class Implicit(Method):
 
     summary = "one GEMM a tap on shifted views, accumulated; no lowered matrix (Zhou et al. 2021)"
     extra_memory = (
-        "one tile: about min(2^20, max(256·C, N·P·Q·R·S·C/32)) of input, as much of output"
+        "one tile: about min(2^19, max(256·C, N·P·Q·R·S·C/24)) of input, as much of output"
     )
 
     def extra_elements(self, case: ConvCase) -> int:
@@ -59,61 +60,72 @@ class Implicit(Method):
         """Output (n, out_channels, *output_size), channels last in memory."""
         pixels = input.movedim(1, -1)
         taps = _taps_first(weight, case)
-        output = input.new_empty(case.n, *case.output_size, case.out_channels)
-        for tile in _tiles(case):
+        output = taps.new_empty(case.n, *case.output_size, case.out_channels)
+        tiles = _tiles(case)
+        memory = _memory(taps, tiles, case)
+        for tile in tiles:
             target = tile.of_output(output)
             in_place = tile.in_place(case)
             # (groups, rows, k / groups)
             sums = (
-                target.view(1, -1, case.out_channels)
-                if in_place
-                else tile.new_rows(input, case.out_channels, case)
+                target.view(1, -1, case.out_channels) if in_place else tile.new_rows(output, case)
             )
             started = False
             for phase in tile.phases:
-                buffer = tile.load(pixels, phase, case)
+                buffer = tile.load(pixels, phase, memory, case)
                 for tap, rows in tile.walk(buffer, phase, zero=True):
                     torch.baddbmm(sums, rows, taps[tap], beta=1.0 if started else 0.0, out=sums)
                     started = True
             if not in_place:
                 target.copy_(tile.crop(sums, case))
-        return output.movedim(-1, 1)
+        return output.movedim(-1, 1).to(input.dtype)
 
     def grad_input(self, grad_output: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Gradient (n, in_channels, *size), channels last in memory."""
         outer = grad_output.movedim(1, -1)
         taps = _taps_first(weight, case)
-        gradient = grad_output.new_zeros(case.n, *case.size, case.in_channels)
-        for tile in _tiles(case):
-            sums = tile.spread(tile.of_output(outer), case)
+        gradient = taps.new_zeros(case.n, *case.size, case.in_channels)
+        tiles = _tiles(case)
+        memory = _memory(taps, tiles, case)
+        for tile in tiles:
+            sums = tile.spread(tile.of_output(outer), taps.dtype, case)
             for phase in tile.phases:
-                buffer = tile.new_buffer(grad_output, case)
+                buffer = tile.buffer(memory, case).zero_()
                 for tap, rows in tile.walk(buffer, phase, zero=False):
                     rows.baddbmm_(sums, taps[tap].mT)
                 tile.store(buffer, gradient, phase, case)
-        return gradient.movedim(-1, 1)
+        return gradient.movedim(-1, 1).to(grad_output.dtype)
 
     def grad_weight(self, grad_output: Tensor, input: Tensor, case: ConvCase) -> Tensor:
         """Gradient (out_channels, in_channels / groups, *kernel_size)."""
         pixels, outer = input.movedim(1, -1), grad_output.movedim(1, -1)
         k, c = case.out_channels // case.groups, case.in_channels // case.groups
-        gradient = input.new_zeros(*case.kernel_size, case.groups, c, k)
-        for tile in _tiles(case):
-            sums = tile.spread(tile.of_output(outer), case)
+        dtype = sum_dtype(input.dtype)
+        gradient = input.new_zeros(*case.kernel_size, case.groups, c, k, dtype=dtype)
+        tiles = _tiles(case)
+        memory = _memory(gradient, tiles, case)
+        for tile in tiles:
+            sums = tile.spread(tile.of_output(outer), dtype, case)
             for phase in tile.phases:
-                buffer = tile.load(pixels, phase, case)
+                buffer = tile.load(pixels, phase, memory, case)
                 for tap, rows in tile.walk(buffer, phase, zero=True):
                     gradient[tap].baddbmm_(rows.mT, sums)
         # (*kernel, g, c, k) -> (g, k, c, *kernel)
         moved = gradient.movedim((-3, -1, -2), (0, 1, 2))
-        return moved.reshape(case.weight_shape)
+        return moved.reshape(case.weight_shape).to(input.dtype)
 
 
 METHODS.register("implicit")(Implicit())
 
 
+def _memory(like: Tensor, tiles: "list[_Tile]", case: ConvCase) -> Tensor:
+    """Room for the buffer of any tile, one for all: fresh memory costs more than its copy."""
+    return like.new_empty(max(tile.num_buffer_rows for tile in tiles) * case.in_channels)
+
+
 def _taps_first(weight: Tensor, case: ConvCase) -> Tensor:
-    """(*kernel_size, groups, c, k): a view where the weight is channels last."""
+    """(*kernel_size, groups, c, k) in `sum_dtype`: a view where the weight is channels last."""
+    weight = weight.to(sum_dtype(weight.dtype))
     if case.groups == 1:
         # (k, *kernel, c): what channels last means for a weight; each tap is then a matrix.
         taps = weight.movedim(1, -1).contiguous().unsqueeze(0)
@@ -208,8 +220,9 @@ class _Tile:
             return self.axes[0].count * self.strides[0]
         return self.num_cells
 
-    def new_rows(self, like: Tensor, channels: int, case: ConvCase) -> Tensor:
-        return like.new_empty(case.groups, self.num_rows, channels // case.groups)
+    def new_rows(self, like: Tensor, case: ConvCase) -> Tensor:
+        """Room for sums (groups, num_rows, k / groups)."""
+        return like.new_empty(case.groups, self.num_rows, case.out_channels // case.groups)
 
     def _grid_shape(self) -> tuple[int, ...]:
         lines = self.num_rows // (self.num * self.strides[0])
@@ -221,20 +234,25 @@ class _Tile:
         inside = grid[:, :, *(slice(axis.count) for axis in self.axes)]
         return inside.movedim(0, -2).flatten(-2)
 
-    def spread(self, target: Tensor, case: ConvCase) -> Tensor:
+    def spread(self, target: Tensor, dtype: torch.dtype, case: ConvCase) -> Tensor:
         """(num, *counts, k) as rows (groups, rows, k / groups), zeros between."""
-        if self.in_place(case) and target.is_contiguous():
+        if self.in_place(case) and target.is_contiguous() and target.dtype == dtype:
             return target.view(1, -1, case.out_channels)
-        rows = target.new_zeros(case.groups, self.num_rows, case.out_channels // case.groups)
+        rows = self.new_rows(target.new_empty(0, dtype=dtype), case).zero_()
         grid = rows.unflatten(1, self._grid_shape())
         inside = grid[:, :, *(slice(axis.count) for axis in self.axes)]
         inside.copy_(target.unflatten(-1, (case.groups, -1)).movedim(-2, 0))
         return rows
 
-    def new_buffer(self, like: Tensor, case: ConvCase) -> Tensor:
-        """Zeros (groups, margin + cells + margin, c / groups)."""
-        rows = self.num_cells + 2 * self.margin
-        return like.new_zeros(case.groups, rows, case.in_channels // case.groups)
+    @property
+    def num_buffer_rows(self) -> int:
+        """Every cell, and a margin on both sides that shifts run into."""
+        return self.num_cells + 2 * self.margin
+
+    def buffer(self, memory: Tensor, case: ConvCase) -> Tensor:
+        """The view (groups, num_buffer_rows, c / groups) of `memory`."""
+        rows = memory[: self.num_buffer_rows * case.in_channels]
+        return rows.view(case.groups, self.num_buffer_rows, -1)
 
     def _grid(self, buffer: Tensor) -> Tensor:
         """The view (groups, num, *extents, c / groups) without the margins."""
@@ -255,12 +273,18 @@ class _Tile:
             outer.append(slice(start * s + a, max(start * s + a, (stop - 1) * s + a + 1), s))
         return tuple(inner), tuple(outer)
 
-    def load(self, pixels: Tensor, phase: Sequence[int], case: ConvCase) -> Tensor:
-        """The buffer with the pixels of one phase; zeros beyond the picture."""
-        buffer = self.new_buffer(pixels, case)
+    def load(self, pixels: Tensor, phase: Sequence[int], memory: Tensor, case: ConvCase) -> Tensor:
+        """The buffer with the pixels (n, *size, c) of one phase; zeros beyond the picture."""
+        buffer = self.buffer(memory, case)
         inner, outer = self._meeting(phase, case)
+        if all(s.stop - s.start == e for s, e in zip(inner, self.extents, strict=True)):
+            buffer[:, : self.margin].zero_()
+            buffer[:, self.margin + self.num_cells :].zero_()
+        else:
+            buffer.zero_()
         source = pixels[self.first : self.first + self.num][:, *outer]
-        self._grid(buffer)[:, :, *inner] = source.unflatten(-1, (case.groups, -1)).movedim(-2, 0)
+        grouped = source.unflatten(-1, (case.groups, -1)).movedim(-2, 0)
+        self._grid(buffer)[:, :, *inner] = grouped
         return buffer
 
     def store(self, buffer: Tensor, gradient: Tensor, phase: Sequence[int], case: ConvCase) -> None:
