@@ -87,6 +87,7 @@ def test_json_raw_and_sheet_hold_scipys_numbers(hubel, folder):
     np.testing.assert_array_equal(result[step - 1 :: step, step - 1 :: step], levels)
     words = words_of(svg)
     assert {"original", "kernel 3×3", "result", "−2", "2"} <= set(words)
+    assert "Sobel, vertical: the change from top to bottom" in words
     top = f"{abs(expected).max():.4g}"
     assert f"black −{top}, grey 0, white {top}" in words
 
@@ -130,7 +131,7 @@ def test_the_terminal_shows_the_kernel_in_80_columns(hubel):
     for kernel in ("gabor", "gaussian"):
         code, out, _ = hubel("colour.png", "--kernel", kernel, "--sigma", "3")
         assert max(map(len, out.splitlines())) <= 80
-    assert "25×25 numbers, largest 0.0177" in out
+    assert "25×25 numbers, the largest 0.0177" in out
 
 
 def test_a_kernel_file_and_channels(hubel, folder):

@@ -25,6 +25,12 @@ Combine: TypeAlias = Literal["none", "magnitude", "maximum"]
 
 DIRECTIONS = ("horizontal", "vertical", "depth", "magnitude")
 
+# Said on every sheet, because others name these filters by the edges that they find.
+_CHANGES = {
+    "horizontal": ": the change from left to right",
+    "vertical": ": the change from top to bottom",
+    "depth": ": the change from slice to slice",
+}
 _MAX_NUMBERS = 1 << 22
 _MAX_LENGTH = 10_000
 # Of the Gabor envelope: its width across over along, and along in wavelengths for one octave
@@ -206,7 +212,8 @@ def _gradient(name: str, dims: int, given: dict[str, Any]) -> Filter:
     wanted = list(axes) if direction == "magnitude" else [direction]
     kernels = tuple(_outer([step if i == axes[d] else smooth for i in range(dims)]) for d in wanted)
     combine: Combine = "magnitude" if len(kernels) > 1 else "none"
-    return Filter(name, f"{name.capitalize()}, {direction}", kernels, tuple(wanted), combine)
+    title = f"{name.capitalize()}, {direction}" + _CHANGES.get(direction, "")
+    return Filter(name, title, kernels, tuple(wanted), combine)
 
 
 def _laplacian(name: str, dims: int, given: dict[str, Any]) -> Filter:
@@ -280,7 +287,7 @@ def _gabor(name: str, dims: int, given: dict[str, Any]) -> Filter:
         wave = np.cos(2 * math.pi * along / wavelength)
         kernel = envelope * (wave - (envelope * wave).sum() / envelope.sum())
         kernels.append(kernel / abs(kernel).sum())
-        labels.append(f"{180 * i / count:.3g}°")
+        labels.append(f"{180 * i / count:.4g}°")
     title = f"Gabor bank, λ {wavelength:g}, σ {sigma:.3g}"
     return Filter(name, title, tuple(kernels), tuple(labels), "maximum")
 

@@ -31,6 +31,7 @@ _DENOMINATORS = (1, 2, 3, 4, 5, 8, 9, 16, 25, 27, 49)
 # Sides up to this are drawn as numbers in cells, longer ones as a picture of their colours.
 _MOST_CELLS = 9
 _MOST_SLICES = 3
+_MOST_COLUMNS = 6
 _POSITIVE, _NEGATIVE = (43, 95, 217), (213, 100, 10)  # accent and second of hubel.draw.svg
 _STYLE = (
     ".positive{fill:$accent;stroke:$grid} .negative{fill:$second;stroke:$grid} "
@@ -62,13 +63,13 @@ def filter_sheet(
     original = show_levels(pixels, "clipped", limits=limits)
     shown = show_levels(filtered.result, show or filtered.natural_show, limits=limits)
     many = len(filtered.responses) > 1
-    columns = max(3, min(len(filtered.responses), 6))
+    rows = math.ceil(len(filtered.responses) / _MOST_COLUMNS) if many else 0
+    columns = max(3, math.ceil(len(filtered.responses) / max(rows, 1)))
     space = _GAP if columns == 3 else 16.0
     thumb = (_WIDTH - 2 * _MARGIN - (columns - 1) * space) / columns
     picture_height = _fitted(_middle(original.levels), _PANEL)[1]
     height = max(picture_height, 200.0)
     thumb_row = _fitted(_middle(original.levels), thumb)[1] + 2.5 * _LINE
-    rows = math.ceil(len(filtered.responses) / columns) if many else 0
     top = 136.0
     under = top + height + 3.5 * _LINE
     svg = document(

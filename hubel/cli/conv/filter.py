@@ -251,11 +251,14 @@ def _print(facts: dict[str, Any], chosen: "Filter") -> None:
     unit = "voxels" if len(facts["size"]) == 3 else "pixels"
     print(f"{chosen.title}, {format_shape(*facts['size'])} {unit}")
     print(printable(facts["picture"]))
-    for label, kernel in zip(chosen.labels, chosen.kernels, strict=True):
-        lines = _matrix(kernel)
-        if max(map(len, lines)) > 76:
-            lines = [f"{format_shape(*kernel.shape)} numbers, largest {abs(kernel).max():.3g}"]
-        print(f"\n  {label}", *(f"    {line}" for line in lines), sep="\n")
+    boards = [_matrix(kernel) for kernel in chosen.kernels]
+    if max(len(line) for board in boards for line in board) <= 76:
+        for label, board in zip(chosen.labels, boards, strict=True):
+            print(f"\n  {label}", *(f"    {line}" for line in board), sep="\n")
+    else:
+        largest = max(abs(kernel).max() for kernel in chosen.kernels)
+        numbers = f"{format_shape(*chosen.kernels[0].shape)} numbers, the largest {largest:.3g}"
+        print(f"\n  {len(boards)} × {numbers}" if len(boards) > 1 else f"\n  {numbers}")
     sense = "flipped (convolution)" if facts["flip"] else "not flipped (correlation)"
     print(f"\nborder {facts['border']}, by {facts['colour']}, kernel {sense}")
     result = facts["result"]
