@@ -230,6 +230,46 @@ def test_division_by_multiplication():
             assert (2 * n * multiplier) >> 32 >> shift == n // divisor
 
 
+def test_the_benchmark_knows_every_layer(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import conv_gpu
+
+    layers = conv_gpu.layers_of(conv_gpu.MODELS, batch=2)
+    macs = {m: sum(x.case.macs * x.counts.get(m, 0) for x in layers) for m in conv_gpu.MODELS}
+    # ResNet-50's published 4.09 G less its 2048 × 1000; VGG-16's 15.47 G less its three.
+    assert macs["resnet50"] == 2 * 4_087_136_256
+    assert macs["vgg16"] == 2 * (15_470_264_320 - 25_088 * 4096 - 4096 * 4096 - 4096 * 1000)
+    assert sum(x.counts.get("resnet50", 0) for x in layers) == 53
+    assert sum(x.counts.get("vgg16", 0) for x in layers) == 13
+    for copy in (x for x in layers if not x.counts):
+        assert copy.case.dilation == (2, 2)
+        assert copy.case.output_size == copy.case.size
+
+
+def test_the_benchmark_counts_what_is_faster(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    import conv_gpu
+
+    plain, strided = (
+        conv_gpu.Layer(ConvCase.of(1, 16, 16, (8, 8), 3, stride=s), {"vgg16": 1}) for s in (1, 2)
+    )
+
+    def row(layer, inner, outer, distance=1e-3):
+        seconds = {"cudnn": 1.0, "inner": inner, "outer": outer}
+        times = {name: conv_gpu.Times((s, s, s)) for name, s in seconds.items()}
+        return conv_gpu.Row(layer, "forward", times, {"inner": 0, "outer": 0}, distance, 0.1)
+
+    rows = [row(plain, 0.5, 1.0), row(strided, 0.125, 0.25)]
+    means = conv_gpu.summary(rows)
+    assert means["all layers of the models"] == pytest.approx(
+        {"num_layers": 2, "inner": 4.0, "outer": 2.0, "better": 4.0}
+    )
+    assert means["strided and dilated"]["inner"] == pytest.approx(8.0)
+    assert "dilated" not in means
+    assert all(len(conv_gpu.line(r)) <= 80 for r in rows)
+    assert "WRONG by nan" in conv_gpu.line(row(plain, 1.0, 1.0, distance=math.nan))
+
+
 # On a GPU.
 
 gpu = pytest.mark.gpu
