@@ -201,12 +201,12 @@ def _take_input(plan: _Plan, circle: Tensor, maps: Tensor) -> None:
 
 
 def _lay_taps(plan: _Plan, maps: Tensor) -> Tensor:
-    # Added, not copied: on a circle smaller than the kernel two taps may share a place.
+    # On a circle shorter than the kernel taps may share a place; those only ever meet zeros.
     for dim, axis in enumerate(plan.axes, start=3):
         shape = list(maps.shape)
         shape[dim] = len(axis.phases) * axis.length
         places = torch.tensor(axis.taps, device=maps.device)
-        maps = maps.new_zeros(shape).index_add_(dim, places, maps)
+        maps = maps.new_zeros(shape).index_copy_(dim, places, maps)
     pairs = (n for axis in plan.axes for n in (len(axis.phases), axis.length))
     dims = range(len(plan.axes))
     order = (0, 1, 2, *(3 + 2 * i for i in dims), *(4 + 2 * i for i in dims))
