@@ -101,6 +101,29 @@ class ConvCase:
         return (self.n, self.out_channels, *self.output_size)
 
     @property
+    def words(self) -> str:
+        """`8 × 64→128, 56×56, 3×3, stride 2, padding 1`: what differs from the plain case.
+
+        >>> ConvCase.of(8, 64, 128, (56, 56), 3, stride=2, padding=1).words
+        '8 × 64→128, 56×56, 3×3, stride 2, padding 1'
+        """
+
+        def short(values: tuple[object, ...]) -> str:
+            return "×".join(map(str, values if len(set(values)) > 1 else values[:1]))
+
+        sides = tuple(str(low) if low == high else f"{low}:{high}" for low, high in self.padding)
+        words = [
+            f"{self.n} × {self.in_channels}→{self.out_channels}",
+            format_shape(*self.size),
+            format_shape(*self.kernel_size),
+        ]
+        words += [f"stride {short(self.stride)}"] * (max(self.stride) > 1)
+        words += [f"padding {short(sides)}"] * (set(sides) != {"0"})
+        words += [f"dilation {short(self.dilation)}"] * (max(self.dilation) > 1)
+        words += [f"groups {self.groups}"] * (self.groups > 1)
+        return ", ".join(words)
+
+    @property
     def num_taps(self) -> int:
         """Positions of the kernel, R·S in two dimensions."""
         return math.prod(self.kernel_size)

@@ -11,7 +11,7 @@ from hubel.conv.method import METHODS, Method
 from hubel.errors import UserError
 from hubel.shapes import Padding, PerDim
 
-__all__ = ["autocast", "conv", "convolve"]
+__all__ = ["autocast", "conv", "convolve", "refusal"]
 
 
 def conv(
@@ -53,6 +53,14 @@ def conv(
     return convolve(input, weight, bias, case, method)
 
 
+def refusal(method: str, case: ConvCase, input: Tensor) -> str | None:
+    """Why `method` cannot compute `case` for this input, or None."""
+    chosen = METHODS[method]
+    if input.device.type not in chosen.devices:
+        return f"runs on {' and '.join(chosen.devices)} only, got {input.device}"
+    return chosen.limits(case)
+
+
 def autocast(
     input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -80,17 +88,14 @@ def convolve(
 ) -> Tensor:
     """`conv` for a case that was checked already; numbers are not looked at."""
     name = choose_method(case, input) if method == "auto" else method
-    chosen = METHODS[name]
-    problem = chosen.limits(case)
-    if problem is None and input.device.type not in chosen.devices:
-        problem = f"runs on {' and '.join(chosen.devices)} only, got {input.device}"
-    if problem is not None:
+    why = refusal(name, case, input)
+    if why is not None:
         raise UserError(
-            f"method '{name}' {problem}; method 'auto' or 'implicit' takes every convolution"
+            f"method '{name}' {why}; method 'auto' or 'implicit' takes every convolution"
         )
     # The tensors have their final dtype; autocast must not change the products inside.
     with torch.autocast(input.device.type, enabled=False):
-        output: Tensor = _Contraction.apply(chosen, case, "output", input, weight)
+        output: Tensor = _Contraction.apply(METHODS[name], case, "output", input, weight)
     return output if bias is None else output + bias.view(-1, *(1,) * case.dims)
 
 
