@@ -87,7 +87,7 @@ def convolve(
     input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase, method: str = "auto"
 ) -> Tensor:
     """`conv` for a case that was checked already; numbers are not looked at."""
-    name = choose_method(case, input) if method == "auto" else method
+    name = choose_method(case, input.dtype, input.device.type) if method == "auto" else method
     why = refusal(name, case, input)
     if why is not None:
         raise UserError(
