@@ -88,9 +88,7 @@ CASES = {
     "dilated": ConvCase.of(1, 16, 6, (7, 6), 3, stride=2, padding=((2, 0), 1), dilation=(2, 1)),
     "grouped": ConvCase.of(1, 34, 4, (4, 5), (3, 2), stride=(1, 3), padding=1, groups=2),
     "packed": ConvCase.of(2, 3, 5, (6, 5), 3, stride=(2, 3), padding=((0, 1), 1), dilation=(2, 1)),
-    "packed rows": ConvCase.of(2, 3, 5, (6, 9), (2, 7), stride=2, padding=((1, 0), (3, 2))),
     "packed groups": ConvCase.of(1, 6, 4, (4, 5), 3, padding=1, groups=2),
-    "packed taps apart": ConvCase.of(1, 3, 4, (4, 8), (2, 3), padding=1, dilation=(1, 3)),
     "pointwise": ConvCase.of(2, 16, 16, (5, 4), 1, stride=2),
     "1-D": ConvCase.of(2, 17, 4, (11,), 3, stride=3, padding=((2, 0),), dilation=2),
     "3-D": ConvCase.of(1, 16, 4, (3, 4, 3), (2, 3, 2), stride=(1, 2, 3), padding=(0, 1, (1, 0))),
@@ -127,7 +125,6 @@ def test_offsets_of_64_bits(monkeypatch):
     monkeypatch.setattr(tensor_core, "_needs_int64", lambda *tensors: True)
     assert_all_products(CASES["strided"], "outer")
     assert_all_products(CASES["packed"], "inner")
-    assert_all_products(CASES["packed rows"], "inner")
 
 
 def test_epilogue_and_its_gradients():

@@ -221,7 +221,7 @@ def conv_grad_weight(
         "STRIDE": _three(case.stride, 1),
         "DILATION": _three(case.dilation, 1),
         "BOUNDS": _three(tuple(low + high > 0 for low, high in case.padding), False),
-        "TAPS": taps if in_channels >= MIN_CHANNELS else "packed",
+        "TAPS": _order(taps, in_channels, case),
         "INT64": _needs_int64(source, grad_out),
         "ALIGN": _alignment(in_channels, out_channels),
         "PRECISION": precision,
@@ -378,7 +378,7 @@ def _launch_gather(
     source_channels = source.shape[4] // case.groups
     target_channels = target.shape[4] // case.groups
     options |= {
-        "TAPS": taps if source_channels >= MIN_CHANNELS else "packed",
+        "TAPS": _order(taps, source_channels, case),
         "INT64": _needs_int64(source, target),
         "ALIGN": _alignment(source_channels, target_channels),
         "PRECISION": precision,
@@ -415,6 +415,12 @@ def _three(values: tuple[Any, ...], fill: Any) -> tuple[Any, Any, Any]:
     """(depth, height, width) of 1 to 3 dimensions."""
     depth, height, width = (fill,) * (3 - len(values)) + tuple(values)
     return depth, height, width
+
+
+def _order(taps: TapOrder, channels: int, case: ConvCase) -> str:
+    if channels < MIN_CHANNELS:
+        return "packed"
+    return taps if case.num_taps > 1 else "inner"  # one tap: one kernel to compile and tune
 
 
 def _lows(case: ConvCase) -> tuple[int, int, int]:

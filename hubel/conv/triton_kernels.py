@@ -116,7 +116,11 @@ def reciprocal(divisor: int) -> tuple[int, int]:
     return -(-(2 ** (31 + shift)) // divisor), shift
 
 
-@triton.jit
+# Whether a map's size divides by 16 changes nothing here: one binary for all sizes.
+_SIZES = ["n", "source_size", "target_size", "grad_size", "low", "chunk", "multipliers", "shifts"]
+
+
+@triton.jit(do_not_specialize_on_alignment=_SIZES)
 def gather_gemm(
     source, weight, target, bias, scale, shift,
     n, source_size, target_size, groups, source_channels, target_channels, low,
@@ -149,8 +153,8 @@ def gather_gemm(
             DILATION[1], TAP_STEP[1],
         )  # fmt: skip
         rows_d, pixel_d, taps_d, first_d, origin_d = _phase_axis(
-            phase // (STRIDE[2] * STRIDE[1]), target_size[0], low[0], KERNEL[0], STRIDE[0],
-            DILATION[0], TAP_STEP[0],
+            phase // (STRIDE[2] * STRIDE[1]) % STRIDE[0], target_size[0], low[0], KERNEL[0],
+            STRIDE[0], DILATION[0], TAP_STEP[0],
         )  # fmt: skip
         out_per_group, in_per_group = source_channels, target_channels
     else:
@@ -271,7 +275,7 @@ def gather_gemm(
     tl.store(at, sums.to(target.dtype.element_ty), mask=exists[:, None] & wanted[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize_on_alignment=_SIZES)
 def weight_gemm(
     source, grad, target,
     n, source_size, grad_size, groups, in_channels, out_channels, low, chunk, multipliers, shifts,
@@ -377,6 +381,7 @@ GATHER_CONFIGS = [
     _config(256, 64, 64, 8, 4),
     _config(128, 64, 64, 4, 4),
     _config(128, 64, 32, 4, 5),
+    _config(128, 64, 32, 8, 4),
     _config(64, 256, 32, 8, 4),
     _config(64, 128, 64, 4, 4),
     _config(64, 64, 64, 4, 5),
@@ -402,22 +407,26 @@ def shared_bytes(config: triton.Config, element_size: int) -> int:
     return config.num_stages * tiles * element_size
 
 
-def _fitting(configs, element_size: int, num_columns: int):
-    """Configs that fit the memory, and whose columns are not mostly beyond the result."""
+def _fitting(configs, element_size: int, most: dict[str, int]):
+    """Configs that fit the memory, and are not mostly beyond what is there of each dimension."""
     fitting = [c for c in configs if shared_bytes(c, element_size) <= SHARED_BYTES]
-    narrow = [c for c in fitting if c.kwargs["BLOCK_N"] < 2 * num_columns]
-    return narrow or [c for c in fitting if c.kwargs["BLOCK_N"] == 64]
+    for block, size in most.items():
+        least = min(c.kwargs[block] for c in fitting)
+        fitting = [c for c in fitting if c.kwargs[block] < max(2 * size, 2 * least)]
+    return fitting
 
 
 def _gather_fitting(configs, args, **options):
-    return _fitting(configs, args["source"].element_size(), args["target_channels"])
+    most = {"BLOCK_N": args["target_channels"]}
+    return _fitting(configs, args["source"].element_size(), most)
 
 
 def _weight_fitting(configs, args, **options):
     columns = args["in_channels"]
     if options["TAPS"] == "packed":
         columns *= options["KERNEL"][0] * options["KERNEL"][1] * options["KERNEL"][2]
-    return _fitting(configs, args["source"].element_size(), columns)
+    most = {"BLOCK_M": args["out_channels"], "BLOCK_N": columns}
+    return _fitting(configs, args["source"].element_size(), most)
 
 
 _SHAPES = ["KERNEL", "STRIDE", "DILATION", "TAPS", "PRECISION", "n", "source_size", "groups"]
