@@ -6,6 +6,7 @@ device that was not measured, the answer is torch.
 """
 
 import math
+from functools import lru_cache
 
 import torch
 
@@ -20,6 +21,7 @@ _FFT_ADVANTAGE = 30
 _LOWERED_BYTES = 1 << 25
 
 
+@lru_cache(maxsize=4096)
 def choose_method(case: ConvCase, dtype: torch.dtype, device_type: str) -> str:
     """The name of the method that 'auto' takes for `case` in `dtype` on a device."""
     if device_type != "cpu" or dtype not in (torch.float32, torch.float64):

@@ -8,6 +8,7 @@ from torch import Tensor
 from hubel.conv.case import ConvCase, case_of
 from hubel.conv.choose import choose_method
 from hubel.conv.method import METHODS, Method
+from hubel.conv.methods.torch import convolution
 from hubel.errors import UserError
 from hubel.shapes import Padding, PerDim
 
@@ -93,6 +94,8 @@ def convolve(
         raise UserError(
             f"method '{name}' {why}; method 'auto' or 'implicit' takes every convolution"
         )
+    if name == "torch":
+        return convolution(input, weight, bias, case)  # adds the bias and differentiates itself
     # The tensors have their final dtype; autocast must not change the products inside.
     with torch.autocast(input.device.type, enabled=False):
         output: Tensor = _Contraction.apply(METHODS[name], case, "output", input, weight)

@@ -79,7 +79,8 @@ def measure(
     found: dict[str, Measured] = {}
     with torch.no_grad():
         for name in methods:
-            why = refusal(name, case, input) or _too_slow(name, case, input, weight, limit_s)
+            why = None if name == "auto" else refusal(name, case, input)
+            why = why or _too_slow(name, case, input, weight, limit_s)
             if why is None:
                 # The first run also fills caches and compiles what there is to compile.
                 extra = extra_bytes(partial(convolve, input, weight, None, case, name))

@@ -9,7 +9,7 @@ from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
 from hubel.conv.views import crop_padding, pad_input
 
-__all__ = ["Torch"]
+__all__ = ["Torch", "convolution"]
 
 
 class Torch(Method):
@@ -32,11 +32,7 @@ class Torch(Method):
 
     def forward(self, input: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Output (n, out_channels, *output_size)."""
-        padded, padding = _even_padding(input, case)
-        return torch.convolution(
-            *(padded, weight, None, case.stride, padding, case.dilation),
-            *(False, (0,) * case.dims, case.groups),
-        )
+        return convolution(input, weight, None, case)
 
     def grad_input(self, grad_output: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Gradient (n, in_channels, *size)."""
@@ -61,6 +57,15 @@ class Torch(Method):
 
 
 METHODS.register("torch")(Torch())
+
+
+def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase) -> Tensor:
+    """torch's convolution of `case`, with torch's own gradients."""
+    padded, padding = _even_padding(input, case)
+    return torch.convolution(
+        *(padded, weight, bias, case.stride, padding, case.dilation),
+        *(False, (0,) * case.dims, case.groups),
+    )
 
 
 def _even_padding(input: Tensor, case: ConvCase) -> tuple[Tensor, tuple[int, ...]]:
