@@ -244,10 +244,17 @@ def test_lower_of_a_layer_too_large_for_numbers(conv):
     assert "filled in up to 200,000 cells" in tidy(conv(*words))
 
 
+def test_lower_of_a_huge_layer_is_counted_at_once(conv):
+    found = loaded(conv("lower", "--input", "90000x90000", "--kernel", "300", "--json"))
+    assert (found["least_copies"], found["most_copies"]) == (1, 90_000)
+    assert found["cells_of_padding"] == 0
+    assert found["taps"] is None
+
+
 def test_lower_draws_its_sheet(conv, tmp_path):
     conv("lower", "--svg", tmp_path / "a.svg")
     said = [e.text for e in ElementTree.parse(tmp_path / "a.svg").iter()]
-    assert "im2col of a 1×1×5×5 input: a 9×9 matrix" in said
+    assert "im2col of 1×1×5×5 numbers: matrix 9×9" in said
 
 
 def test_the_lecture_s_numbers_of_parameters(conv):
@@ -299,11 +306,13 @@ def test_parameters_agree_with_torch_s_layers(conv):
         ("arithmetic --input 200x200 --svg a.svg", "numbers are worked out for at most 10,000"),
         ("arithmetic --input 80x80 --svg a.svg", "--svg draws grids of at most 5,000 cells"),
         ("arithmetic --input 50x50 --animated a.svg", "--animated shows grids of at most 1,600"),
+        ("arithmetic --svg /proc/a.svg", "--svg '/proc/a.svg' cannot be written: "),
         ("arithmetic --svg nowhere/a.svg", "--svg 'nowhere/a.svg': the folder 'nowhere' does not"),
         ("arithmetic --svg a.svg --animated a.svg", "--svg and --animated both name 'a.svg'"),
         ("lower --channels 3 --groups 2", "in_channels must be divisible by groups, got"),
         ("lower --dtype float31", "--dtype 'float31' is not known; did you mean 'float32'"),
         ("lower --input 99x99 --channels 9 --svg a.svg", "matrices are filled in up to 200,000"),
+        ("lower --input 1000000x1000000", "a layer of at most 10,000,000,000 padded input numbers"),
         ("lower --input 2x2", "kernel_size 3 spans 3 pixels"),
         ("parameters --stride 2", "--stride, --padding and --dilation change no number of weights"),
         ("parameters --groups 2", "in_channels must be divisible by groups, got in_channels 3"),

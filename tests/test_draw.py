@@ -1,6 +1,5 @@
 """The drawings: well-formed SVG whose numbers are those of the computation."""
 
-import itertools
 import re
 from xml.etree import ElementTree
 
@@ -102,6 +101,22 @@ def test_slices_lie_side_by_side():
     assert Board(10, 20, (4,), 5).place((3,)) == (25, 20)
 
 
+def corner(rect):
+    return float(rect.get("x")), float(rect.get("y"))
+
+
+def cells_at(parent, worked, width):
+    """The grid's flat index by its cell's corner: the first rectangles of this width."""
+    rects = [r for r in parent if r.tag == f"{SVG}rect" and r.get("width") == width]
+    return {corner(rect): index for index, rect in enumerate(rects[: worked.grid.size])}
+
+
+def flat_cells(worked, stop):
+    """Flat grid indices of the window that makes `stop`, by the definition."""
+    positions = np.arange(worked.grid.size).reshape(worked.walk.grid_size)
+    return positions[worked.cells(stop)].ravel().tolist()
+
+
 def inside_the_picture(root):
     """No rectangle and no text leaves the viewBox (text by the widest that fonts are)."""
     _, _, width, height = map(float, root.get("viewBox").split())
@@ -131,7 +146,9 @@ def test_the_sheet_shows_every_window_with_its_sum(worked):
             worked.output[stop], abs=0.005
         )
         # The frames mark the window's cells, whatever the dimensions.
-        assert len(of_class(panel, "rect", "frame")) == worked.walk.num_taps
+        cells = cells_at(panel, worked, "24")
+        frames = [cells[corner(frame)] for frame in of_class(panel, "rect", "frame")]
+        assert frames == flat_cells(worked, stop)
         if worked.window is not None:
             made = [number(t.text) for t in of_class(panel, "text", "strong")]
             assert made == worked.products(stop).ravel().tolist()
@@ -190,28 +207,15 @@ def test_the_animation_s_steps_window_and_output_agree(worked):
     stations = re.findall(r"([\d.]+)%\{transform:translate\(([-\d.]+)px,([-\d.]+)px\)\}", walking)
     seconds = len(stops) * step_s(len(stops))
     (window,) = of_class(root, "g", "walk")
-    grid = {
-        (float(r.get("x")), float(r.get("y"))): index
-        for r, index in zip(
-            itertools.islice(
-                (r for r in root if r.tag == f"{SVG}rect" and r.get("width") == "44"),
-                worked.grid.size,
-            ),
-            np.ndindex(*walk.grid_size),
-            strict=True,
-        )
-    }
+    grid = cells_at(root, worked, "44")
     for at, (stop, step, fill) in enumerate(zip(stops, steps, fills, strict=True)):
         delay = float(re.fullmatch(r"animation-delay:([\d.]+)s", step.get("style"))[1])
         assert delay == pytest.approx(at * seconds / len(stops), abs=1e-3)
         # At that time the window stands on the cells of this stop.
         percent, x, y = map(float, stations[2 * at])
         assert percent == pytest.approx(100 * delay / seconds, abs=1e-2)
-        covered = [
-            grid[float(r.get("x")) + x, float(r.get("y")) + y] for r in window.iter(f"{SVG}rect")
-        ]
-        positions = np.arange(worked.grid.size).reshape(walk.grid_size)
-        assert [positions[c] for c in covered] == positions[worked.cells(stop)].ravel().tolist()
+        corners = [corner(r) for r in window.iter(f"{SVG}rect")]
+        assert [grid[cx + x, cy + y] for cx, cy in corners] == flat_cells(worked, stop)
         assert [e.text for e in of_class(step, "text", "sum")] == [sum_line(worked, stop)]
         assert [number(w) for w in words(fill)] == pytest.approx([worked.output[stop]], abs=0.005)
         if worked.window is not None:

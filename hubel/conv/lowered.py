@@ -94,14 +94,16 @@ def repeats(case: ConvCase) -> tuple[NDArray[np.int64], ...]:
         case.size, case.kernel_size, case.stride, case.dilation, case.padding, case.output_size,
         strict=True,
     ):  # fmt: skip
-        counts = np.zeros(i, dtype=np.int64)
-        for tap in range(k):
-            # Window w reads pixel w·s + tap·d - low: each a different one, for one tap.
-            first = max(0, -((tap * d - low) // s))
-            last = min(o - 1, (i - 1 - tap * d + low) // s)
-            begin = first * s + tap * d - low
-            counts[begin : last * s + tap * d - low + 1 : s] += last >= first
-        found.append(counts)
+        # Pixel p (padding counted) is read by tap t of the window at (p - t·d) / s, if that is
+        # whole and one of the o windows: t lies between two bounds and is the same modulo m.
+        p = np.arange(low, low + i, dtype=np.int64)
+        common = math.gcd(d, s)
+        m = s // common
+        residue = p // common % m * pow(d // common, -1, m) % m
+        first = np.maximum(0, -(((o - 1) * s - p) // d))
+        last = np.minimum(k - 1, p // d)
+        count = (last - residue) // m - (first - 1 - residue) // m
+        found.append(np.where(p % common == 0, np.maximum(0, count), 0))
     return tuple(found)
 
 

@@ -116,7 +116,8 @@ def _place(worked: Worked, stop: tuple[int, ...]) -> str:
 
 def _grid_caption(worked: Worked) -> str:
     size, grid = format_shape(*worked.walk.size), format_shape(*worked.walk.grid_size)
-    return f"input {size}" if size == grid else f"input {size}, with zeros {grid}"
+    added = "zeros" if worked.walk.operation == "transposed convolution" else "padding"
+    return f"input {size}" if size == grid else f"input {size}, with {added} {grid}"
 
 
 def _motion(worked: Worked, grid: Board, stops: list[tuple[int, ...]]) -> str:

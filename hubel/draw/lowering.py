@@ -46,8 +46,8 @@ def lowering_sheet(lowered: Lowered, digits: int = 2) -> Element:
     used, most = int(lowered.counts.sum()), int(lowered.counts.max())
     product = f"M = {gemm.rows}, K = {gemm.inner}, N = {gemm.columns}"
     title = (
-        f"im2col of a {format_shape(*case.input_shape)} input: a "
-        f"{format_shape(*lowered.matrix.shape)} matrix"
+        f"im2col of {format_shape(*case.input_shape)} numbers: matrix "
+        f"{format_shape(*lowered.matrix.shape)}"
     )
     each = f", {gemm.columns} columns a group" if gemm.count > 1 else ""
     of_groups = f", one for each of {gemm.count} groups" if gemm.count > 1 else ""

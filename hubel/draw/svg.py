@@ -107,11 +107,15 @@ def to_text(svg: Element) -> str:
 
 
 def write_svg(path: Path, svg: Element, option: str = "--svg") -> Path:
-    """Write the drawing, whole or not at all. `UserError` names `option` if `path` is a folder,
-    or its folder is not there."""
+    """Write the drawing, whole or not at all. `UserError` names `option` if that cannot be."""
     if path.is_dir():
         raise UserError(f"{option} takes the name of a file, '{path}' is a folder: {path}/out.svg")
     if not path.parent.is_dir():
         raise UserError(f"{option} '{path}': the folder '{path.parent}' does not exist; make it")
-    write_atomic(path, to_text(svg))
+    try:
+        write_atomic(path, to_text(svg))
+    except OSError as error:
+        raise UserError(
+            f"{option} '{path}' cannot be written: {error.strerror}; choose another folder"
+        ) from error
     return path

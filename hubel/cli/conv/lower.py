@@ -36,6 +36,7 @@ __all__ = ["lower"]
 _BYTES = {"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2}
 _TAPS_SHOWN = 27
 _TAPS_LISTED = 10_000
+_LARGEST = 10_000_000_000
 
 
 def lower(
@@ -121,6 +122,13 @@ def lower(
         dilation=sizes_per_dim("--dilation", dilation, dims),
         groups=groups,
     )
+    padded = case.n * case.in_channels * math.prod(case.padded_size)
+    if max(padded, math.prod(case.weight_shape)) > _LARGEST:
+        raise UserError(
+            f"a layer of at most {_LARGEST:,} padded input numbers and as many weights is taken, "
+            f"got {padded:,} and {math.prod(case.weight_shape):,}; take a smaller --input, "
+            f"--batch, --channels or --kernel"
+        )
     weights = None
     if kernel_values is not None:
         weights = read_numbers("--kernel-values", kernel_values, case.weight_shape)
