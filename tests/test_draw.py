@@ -1,14 +1,19 @@
 """The drawings: well-formed SVG whose numbers are those of the computation."""
 
+import doctest
+import importlib
+import os
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
+from hubel.cli import conv_options
 from hubel.conv.case import ConvCase
 from hubel.conv.lowered import lower
 from hubel.conv.worked import LECTURE_INPUT, LECTURE_KERNEL, walk_of, work_out
+from hubel.draw import arithmetic, cells, svg
 from hubel.draw.animated import MAX_STEPS, animated, num_steps, step_s
 from hubel.draw.arithmetic import MAX_PANELS, arithmetic_sheet, sum_line
 from hubel.draw.cells import Board, short
@@ -18,7 +23,16 @@ from hubel.errors import UserError
 
 INPUT = np.array(LECTURE_INPUT, float)
 KERNEL = np.array(LECTURE_KERNEL, float)
+# The package's name for it is the verb, once the command line is loaded.
+lower_verb = importlib.import_module("hubel.cli.conv.lower")
 SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.mark.parametrize("module", [svg, cells, arithmetic, conv_options, lower_verb])
+def test_examples_in_docstrings_hold(module):
+    results = doctest.testmod(module)
+    assert results.attempted
+    assert not results.failed
 
 
 def lecture():
@@ -81,6 +95,10 @@ def test_a_drawing_is_written_whole_or_refused(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.svg"]
     with pytest.raises(UserError, match=r"--svg takes the name of a file, '.*' is a folder"):
         write_svg(tmp_path, svg)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UserError, match=r"--svg '.*pipe' is not a plain file; give another name"):
+        write_svg(tmp_path / "pipe", svg)
+    assert (tmp_path / "pipe").is_fifo()
     with pytest.raises(UserError, match=r"--animated '.*': the folder '.*' does not exist"):
         write_svg(tmp_path / "b" / "a.svg", svg, "--animated")
 

@@ -110,6 +110,9 @@ def write_svg(path: Path, svg: Element, option: str = "--svg") -> Path:
     """Write the drawing, whole or not at all. `UserError` names `option` if that cannot be."""
     if path.is_dir():
         raise UserError(f"{option} takes the name of a file, '{path}' is a folder: {path}/out.svg")
+    if path.exists() and not path.is_file():
+        # A rename would put a file in the place of a device or a pipe.
+        raise UserError(f"{option} '{path}' is not a plain file; give another name")
     if not path.parent.is_dir():
         raise UserError(f"{option} '{path}': the folder '{path.parent}' does not exist; make it")
     try:

@@ -85,8 +85,9 @@ def arithmetic(
 ) -> None:
     """Sizes with the numbers filled in; every window, its products and its sum.
 
-    Without --input and --values: the lecture's picture and kernel, stride 2, padding 1
-    (with --pool: stride 1, no padding; with --transposed the same kernel on the same picture).
+    Without --input and --values: the lecture's picture and kernel, stride 2, padding 1.
+
+    With --pool: the same picture, stride 1, no padding.
     """
     from hubel.conv.worked import LECTURE_INPUT, LECTURE_KERNEL, walk_of, work_out
 
