@@ -146,8 +146,9 @@ def assert_fast_code(binary, tmp_path, wide_loads=True):
     code = binary.asm["ptx"]
     assert "wgmma.mma_async" in code
     if wide_loads:
-        assert "cp.async.cg.shared.global" in code
-        assert "cp.async.ca.shared.global" not in code
+        copies = re.findall(r"cp\.async\.c[ag]\.shared\.global .*", code)
+        assert copies
+        assert all(", 0x10," in copy for copy in copies)
     assert binary.metadata.shared <= SHARED_BYTES
     file = tmp_path / "kernel.cubin"
     file.write_bytes(binary.asm["cubin"])
@@ -174,7 +175,9 @@ def test_kernels_compile_for_hopper(launches, tmp_path):
     from hubel.conv.triton_kernels import GATHER_CONFIGS, WEIGHT_CONFIGS
 
     products(STRIDED, torch.bfloat16)
-    configs = (GATHER_CONFIGS[2], GATHER_CONFIGS[2], WEIGHT_CONFIGS[1])
+    cached = GATHER_CONFIGS[len(GATHER_CONFIGS) // 2 + 2]
+    assert cached.kwargs["CACHE"] == ".ca"
+    configs = (GATHER_CONFIGS[2], cached, WEIGHT_CONFIGS[1])
     for launch, config in zip(launches, configs, strict=True):
         assert_fast_code(compiled(launch, config), tmp_path)
 

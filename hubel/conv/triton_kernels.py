@@ -31,6 +31,8 @@ zeros that a transposed convolution would insert. `weight_gemm` sums over pixels
 Import this module only where Triton is wanted: `triton` comes with torch on Linux alone.
 """
 
+import math
+
 import triton
 import triton.language as tl
 
@@ -130,12 +132,14 @@ def gather_gemm(
     BIAS: tl.constexpr, AFFINE: tl.constexpr, RELU: tl.constexpr,
     INT64: tl.constexpr, ALIGN: tl.constexpr, PRECISION: tl.constexpr,
     BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
-    GROUP_M: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr,
+    GROUP_M: tl.constexpr, EVEN_N: tl.constexpr, EVEN_K: tl.constexpr, CACHE: tl.constexpr = "",
 ):  # fmt: skip
     """target[row] = sum over taps and channels of source[row·ROW_STEP + origin + tap·TAP_SHIFT]
-    times that tap's weights; then ·scale + shift, + bias, ReLU, each if asked for.
+    times that tap's weights; then + bias, ·scale + shift and ReLU, each if asked for.
 
-    Channels are per group. BOUNDS says in which dimensions a window may leave the source.
+    Channels are per group. BOUNDS says in which dimensions a window may leave the source. CACHE
+    ".ca" sends the source's tiles through the L1 cache, from which the next tap reads nearly all
+    of them again; without it they come from L2 every time.
     Grid: tiles of the largest phase, groups, phases (1 for forward).
     """
     # Dividing and multiplying tells the compiler what divides: it needs that for wide loads.
@@ -243,9 +247,9 @@ def gather_gemm(
             if BOUNDS[2]:
                 at = source_w[:, None] + shift_w
                 inside = inside & (at >= 0) & (at < source_size[2])
-            a = tl.load(a_at, mask=inside, other=0.0)
+            a = tl.load(a_at, mask=inside, other=0.0, cache_modifier=CACHE)
         else:
-            a = tl.load(a_at)
+            a = tl.load(a_at, cache_modifier=CACHE)
 
         if GRADIENT:  # summed over out_channels: the rows of the weight
             b_at = weight + (channel * weight_row + tap * in_per_group)[:, None] + column[None, :]
@@ -367,37 +371,50 @@ def weight_gemm(
     tl.store(at, sums.to(target.dtype.element_ty), mask=mask)
 
 
-def _config(m, n, k, num_warps, num_stages):
-    blocks = {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k}
-    return triton.Config(blocks, num_warps=num_warps, num_stages=num_stages)
+def _configs(tiles, **options):
+    """(BLOCK_M, BLOCK_N, BLOCK_K, num_warps, num_stages) as Triton's configs."""
+    return [
+        triton.Config(
+            {"BLOCK_M": m, "BLOCK_N": n, "BLOCK_K": k, **options},
+            num_warps=num_warps,
+            num_stages=num_stages,
+        )
+        for m, n, k, num_warps, num_stages in tiles
+    ]
 
 
-GATHER_CONFIGS = [
-    _config(128, 256, 64, 8, 3),
-    _config(256, 128, 64, 8, 3),
-    _config(128, 128, 64, 8, 4),
-    _config(128, 128, 64, 4, 4),
-    _config(128, 128, 32, 8, 5),
-    _config(256, 64, 64, 8, 4),
-    _config(128, 64, 64, 4, 4),
-    _config(128, 64, 32, 4, 5),
-    _config(128, 64, 32, 8, 4),
-    _config(64, 256, 32, 8, 4),
-    _config(64, 128, 64, 4, 4),
-    _config(64, 64, 64, 4, 5),
+# From the largest tiles that registers hold down to what small maps need; 64 rows fill one of
+# Hopper's wgmma, which four warps issue together.
+_GATHER_TILES = [
+    (128, 256, 64, 8, 3),
+    (256, 128, 64, 8, 3),
+    (128, 128, 64, 8, 4),
+    (128, 128, 64, 4, 4),
+    (128, 128, 32, 8, 5),
+    (256, 64, 64, 8, 4),
+    (128, 64, 64, 4, 4),
+    (128, 64, 32, 4, 5),
+    (128, 64, 32, 8, 4),
+    (64, 256, 32, 8, 4),
+    (64, 128, 64, 4, 4),
+    (64, 64, 64, 4, 5),
 ]
-"""What is tried for forward and input gradient: tiles that fill Hopper's wgmma (64 rows a group
-of four warps), from the largest that registers hold down to what small maps need."""
 
-WEIGHT_CONFIGS = [
-    _config(128, 256, 64, 8, 3),
-    _config(128, 128, 64, 8, 4),
-    _config(128, 128, 64, 4, 3),
-    _config(128, 128, 32, 8, 4),
-    _config(128, 64, 64, 4, 4),
-    _config(64, 128, 64, 4, 4),
-    _config(64, 64, 64, 4, 5),
-]
+GATHER_CONFIGS = [*_configs(_GATHER_TILES, CACHE=""), *_configs(_GATHER_TILES, CACHE=".ca")]
+"""What is tried for forward and input gradient."""
+
+WEIGHT_CONFIGS = _configs(
+    [
+        (128, 256, 64, 8, 3),
+        (128, 128, 64, 8, 4),
+        (128, 128, 64, 4, 3),
+        (128, 128, 32, 8, 4),
+        (128, 64, 64, 4, 4),
+        (64, 128, 64, 4, 4),
+        (64, 64, 64, 4, 5),
+    ]
+)
+"""What is tried for the gradient to the weight."""
 
 
 def shared_bytes(config: triton.Config, element_size: int) -> int:
@@ -417,6 +434,8 @@ def _fitting(configs, element_size: int, most: dict[str, int]):
 
 
 def _gather_fitting(configs, args, **options):
+    if options["TAPS"] != "inner" or math.prod(options["KERNEL"]) == 1:
+        configs = [c for c in configs if not c.kwargs["CACHE"]]  # no tap comes back soon
     most = {"BLOCK_N": args["target_channels"]}
     return _fitting(configs, args["source"].element_size(), most)
 
@@ -424,7 +443,7 @@ def _gather_fitting(configs, args, **options):
 def _weight_fitting(configs, args, **options):
     columns = args["in_channels"]
     if options["TAPS"] == "packed":
-        columns *= options["KERNEL"][0] * options["KERNEL"][1] * options["KERNEL"][2]
+        columns *= math.prod(options["KERNEL"])
     most = {"BLOCK_M": args["out_channels"], "BLOCK_N": columns}
     return _fitting(configs, args["source"].element_size(), most)
 
