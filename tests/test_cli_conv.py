@@ -122,6 +122,8 @@ def test_arithmetic_names_the_pixels_that_are_dropped(conv):
     assert "between windows    row 3; column 3\n" in said
     found = loaded(conv(*words, "--json"))
     assert found["dropped"] == [1, 2]
+    assert found["steps"][1]["kernel_spans"] == "1·(2 − 1) + 1 = 2"
+    assert found["steps"][1]["remainder"] == 2
     assert found["unseen"] == [[2, 5], [2, 5, 6]]
 
 

@@ -201,6 +201,17 @@ def _listed_unseen(walk: "Walk") -> tuple[tuple[int, ...], ...] | None:
 
 
 def _document(walk: "Walk", worked: "Worked | None", files: dict[str, str]) -> dict[str, Any]:
+    """The document of --json; indices count from 0, null stands for what is not worked out.
+
+    operation, input_size, kernel_size, stride, padding ((low, high) pairs), dilation,
+    output_padding, output_size; grid_size: what the window walks over, zeros included;
+    steps: for each dimension the formulas as text, and the floor's remainder;
+    receptive_field (size, jump, start); num_weights, macs, flops = 2·macs;
+    padding_keeping_size; dropped: pixels at the end that no window reads; unseen: all indices
+    that none reads, by dimension; files: what was written.
+    numbers: input, kernel, grid, output, and windows, each with output_index, grid_start,
+    values, products and result. A maximum over no pixel at all is null.
+    """
     from hubel.conv.size_steps import receptive_field, same_size_padding, size_steps
 
     field = receptive_field(walk)
@@ -216,7 +227,8 @@ def _document(walk: "Walk", worked: "Worked | None", files: dict[str, str]) -> d
         "output_size": walk.output_size,
         "grid_size": walk.grid_size,
         "steps": [
-            {"axis": step.axis, "remainder": step.remainder, **dict(step.lines)}
+            {"axis": step.axis, "remainder": step.remainder}
+            | {what.replace(" ", "_"): formula for what, formula in step.lines}
             for step in size_steps(walk)
         ],
         "receptive_field": seen or None,

@@ -215,6 +215,15 @@ def _cells(case: "ConvCase") -> tuple[int, int, int]:
 
 
 def _document(case: "ConvCase", dtype: str) -> dict[str, Any]:
+    """The document of --json but for `numbers` and `files`; indices count from 0.
+
+    The three shapes, stride, padding, dilation, groups; gemm: M, K, N and how many of them;
+    macs, flops = 2·macs; matrix and input in elements and in bytes of `dtype`, and their ratio;
+    cells_of_pixels and cells_of_padding of the matrix; least_copies and most_copies of a pixel
+    in it; taps: position, and start, step and size of its view of the padded input;
+    tap_gemm: the product that one tap adds; methods: extra memory by formula, in elements and
+    in bytes, or why the method cannot.
+    """
     from hubel.conv.lowered import gemm_of, lowered_elements, taps
 
     gemm = gemm_of(case)
@@ -254,6 +263,8 @@ def _document(case: "ConvCase", dtype: str) -> dict[str, Any]:
 
 
 def _numbers(lowered: "Lowered") -> dict[str, Any]:
+    """counts: how often each input number stands in the matrix; source: the flat index of the
+    input number in each of its cells, -1 for padding."""
     return {
         "input": as_json(lowered.input),
         "counts": lowered.counts.tolist(),
