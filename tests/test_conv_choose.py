@@ -30,7 +30,7 @@ def test_the_choice_follows_case_dtype_and_device(case, dtype, device, expected)
 
 @pytest.mark.parametrize("method", ["fft", "implicit"])
 def test_auto_computes_by_the_method_it_chose(method, monkeypatch):
-    case = {"fft": ConvCase.of(2, 8, 8, (600,), 501, padding=250), "implicit": USUAL}[method]
+    case = {"fft": ConvCase.of(4, 16, 16, (600,), 501, padding=250), "implicit": USUAL}[method]
     called = []
     from hubel.conv import METHODS
 

@@ -42,13 +42,11 @@ def drawn_cases(number, seed):
         yield case
 
 
-@pytest.mark.parametrize("few_channels", [0, 100], ids=["taps", "patches"])
-@pytest.mark.parametrize("least_pixels", [1, 4, 15, 1000])
-def test_tiles_meet_without_a_seam(least_pixels, few_channels, monkeypatch):
+@pytest.mark.parametrize("least_pixels", [1, 4, 15, 40, 1000])
+def test_tiles_meet_without_a_seam(least_pixels, monkeypatch):
     """Any size of tile gives the sums of the definition, forward and for both gradients."""
     monkeypatch.setattr(implicit, "LEAST_PIXELS", least_pixels)
     monkeypatch.setattr(implicit, "LOWERED_PART", 10**9)
-    monkeypatch.setattr(implicit, "FEW_CHANNELS", few_channels)
     road = METHODS["implicit"]
     for case in drawn_cases(60, least_pixels):
         x = torch.randn(case.input_shape, dtype=torch.float64, requires_grad=True)
@@ -67,11 +65,11 @@ def test_tiles_meet_without_a_seam(least_pixels, few_channels, monkeypatch):
             torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10, msg=str(case))
 
 
-@pytest.mark.parametrize("elements", [1, 100, 5000, 10**6])
-def test_tiles_cover_every_output_once(elements):
+@pytest.mark.parametrize("pixels", [1, 50, 500, 10**6])
+def test_tiles_cover_every_output_once(pixels):
     case = ConvCase.of(5, 3, 4, (17, 11), 3, stride=(2, 1), padding=1)
     counts = torch.zeros(case.n, *case.output_size)
-    for tile in tiles_of(case, elements):
+    for tile in tiles_of(case, pixels):
         tile.of_output(counts).add_(1)
     assert bool((counts == 1).all())
 
@@ -79,7 +77,7 @@ def test_tiles_cover_every_output_once(elements):
 def test_nothing_is_padded_when_padding_keeps_the_size():
     """The rows of the GEMM are then rows of the output: no wasted work, no copy of the sums."""
     case = ConvCase.of(6, 32, 8, (14, 14), 3, padding=1)
-    tiles = tiles_of(case, 2 * 14 * 14 * 32)
+    tiles = tiles_of(case, 2 * 14 * 14)
     assert [tile.num for tile in tiles] == [2, 2, 2]
     assert all(tile.in_place(case) for tile in tiles)
     assert all(tile.num_rows == 2 * 14 * 14 for tile in tiles)

@@ -272,18 +272,18 @@ class Room:
                     step.rows.zero_()
 
 
-def tiles_of(case: ConvCase, elements: int) -> list[Tile]:
-    """Tiles of whole pictures, or of lines of one, of about so many elements of input."""
+def tiles_of(case: ConvCase, pixels: int) -> list[Tile]:
+    """Tiles of whole pictures, or of lines of one, with about so many pixels of input."""
     rest = tuple(_axis(case, axis, 0, case.output_size[axis]) for axis in range(1, case.dims))
     full = _axis(case, 0, 0, case.output_size[0])
-    line = math.prod(axis.extent for axis in rest) * case.in_channels
-    if full.extent * line <= elements or case.output_size[0] == 1:
-        num = max(1, elements // (full.extent * line))
+    line = math.prod(axis.extent for axis in rest)
+    if full.extent * line <= pixels or case.output_size[0] == 1:
+        num = max(1, pixels // (full.extent * line))
         return [
             Tile(first, min(num, case.n - first), 0, (full, *rest))
             for first in range(0, case.n, num)
         ]
-    lines = max(1, min(case.output_size[0] - 1, elements // line))
+    lines = max(1, min(case.output_size[0] - 1, pixels // line))
     return [
         Tile(
             first,

@@ -5,7 +5,6 @@ import math
 import torch
 from torch import Tensor
 
-from hubel.conv import patches
 from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
 from hubel.conv.tiles import Room, tiles_of
@@ -13,13 +12,11 @@ from hubel.conv.views import sum_dtype
 
 __all__ = ["Implicit"]
 
-# A tile of pixels stays in the cache while all taps pass over it; measured best around 2 MB.
+# A tile of input or sums stays in the cache while all taps pass over it: best around 2 MB.
 TILE_ELEMENTS = 1 << 19
 # It stays far below the matrix that im2col would make, but large enough for a GEMM.
 LEAST_PIXELS = 256
 LOWERED_PART = 24
-# Below this many channels a tap is too thin for a GEMM, and a tile's windows are copied instead.
-FEW_CHANNELS = 16
 
 
 class Implicit(Method):
@@ -34,32 +31,31 @@ class Implicit(Method):
     Rows of the tile are consecutive in memory, so a shift by one beyond the end of a picture's
     line reads the next line. Those pixels are zeroed for the taps that must not see them (no
     such tap needs them), which is all that is left of padding.
-
-    With few channels (a picture's three) the taps of a tile are joined to one GEMM, as vendors
-    do on a GPU: the windows of a tile are copied, those of the next over them.
     """
 
     summary = "one GEMM a tap on shifted views, accumulated; no lowered matrix (Zhou et al. 2021)"
-    extra_memory = "about two tiles of min(2^19, max(256·C, N·P·Q·R·S·C/24)) + R·S·C·K/G the weight"
+    extra_memory = (
+        "R·S·C·K/G the weight + about T·C a tile of T = min(2^19 / max(C, K), "
+        "max(256, N·P·Q·R·S/24)) pixels, + T·(C + K) with groups, or T·K where padding does not keep the size"
+    )
 
     def extra_elements(self, case: ConvCase) -> int:
         """The largest tile with the pixels it puts aside, and sums that are not the output."""
-        if _few(case):
-            return patches.extra_elements(case, _tile_elements(case))
         worst = 0
-        for tile in tiles_of(case, _tile_elements(case)):
+        for tile in tiles_of(case, _tile_pixels(case)):
             sums = 0 if tile.in_place(case) else tile.num_rows * case.out_channels
             buffer = tile.num_buffer_rows * case.in_channels
-            worst = max(worst, buffer + sum(tile.num_aside) * case.in_channels + sums)
+            # A batch of GEMMs, one a group, copies rows that do not lie side by side.
+            copied = tile.num_rows * case.in_channels if case.groups > 1 else 0
+            aside = sum(tile.num_aside) * case.in_channels
+            worst = max(worst, buffer + aside + sums + copied)
         return worst + math.prod(case.weight_shape)
 
     def forward(self, input: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Output (n, out_channels, *output_size), channels last in memory."""
-        if _few(case):
-            return patches.forward(input, weight, case, _tile_elements(case))
         pixels, taps = input.movedim(1, -1), _taps_first(weight, case)
         output = taps.new_empty(case.n, *case.output_size, case.out_channels)
-        tiles = tiles_of(case, _tile_elements(case))
+        tiles = tiles_of(case, _tile_pixels(case))
         room = Room(tiles, taps, case)
         for tile in tiles:
             target = tile.of_output(output)
@@ -80,11 +76,9 @@ class Implicit(Method):
 
     def grad_input(self, grad_output: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Gradient (n, in_channels, *size), channels last in memory."""
-        if _few(case):
-            return patches.grad_input(grad_output, weight, case, _tile_elements(case))
         outer, taps = grad_output.movedim(1, -1), _taps_first(weight, case)
         gradient = taps.new_zeros(case.n, *case.size, case.in_channels)
-        tiles = tiles_of(case, _tile_elements(case))
+        tiles = tiles_of(case, _tile_pixels(case))
         room = Room(tiles, taps, case)
         for tile in tiles:
             sums = tile.spread(tile.of_output(outer), taps.dtype, case)
@@ -97,13 +91,11 @@ class Implicit(Method):
 
     def grad_weight(self, grad_output: Tensor, input: Tensor, case: ConvCase) -> Tensor:
         """Gradient (out_channels, in_channels / groups, *kernel_size)."""
-        if _few(case):
-            return patches.grad_weight(grad_output, input, case, _tile_elements(case))
         pixels, outer = input.movedim(1, -1), grad_output.movedim(1, -1)
         k, c = case.out_channels // case.groups, case.in_channels // case.groups
         dtype = sum_dtype(input.dtype)
         gradient = input.new_zeros(*case.kernel_size, case.groups, c, k, dtype=dtype)
-        tiles = tiles_of(case, _tile_elements(case))
+        tiles = tiles_of(case, _tile_pixels(case))
         room = Room(tiles, gradient, case)
         for tile in tiles:
             sums = tile.spread(tile.of_output(outer), dtype, case)
@@ -119,13 +111,10 @@ class Implicit(Method):
 METHODS.register("implicit")(Implicit())
 
 
-def _few(case: ConvCase) -> bool:
-    return case.num_taps > 1 and case.in_channels // case.groups < FEW_CHANNELS
-
-
-def _tile_elements(case: ConvCase) -> int:
-    lowered = case.n * math.prod(case.output_size) * case.num_taps * case.in_channels
-    return min(TILE_ELEMENTS, max(LEAST_PIXELS * case.in_channels, lowered // LOWERED_PART))
+def _tile_pixels(case: ConvCase) -> int:
+    pixels = TILE_ELEMENTS // max(case.in_channels, case.out_channels)
+    lowered = case.n * math.prod(case.output_size) * case.num_taps
+    return max(1, min(pixels, max(LEAST_PIXELS, lowered // LOWERED_PART)))
 
 
 def _taps_first(weight: Tensor, case: ConvCase) -> Tensor:
