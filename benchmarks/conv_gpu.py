@@ -34,7 +34,12 @@ import torchvision
 from common import Times, alternate, machine, parser, ratio
 
 from hubel.conv.case import ConvCase
-from hubel.conv.tensor_core import TapOrder, conv_forward, conv_grad_input, conv_grad_weight
+from hubel.conv.tensor_core_products import (
+    TapOrder,
+    conv_forward,
+    conv_grad_input,
+    conv_grad_weight,
+)
 
 BASELINE = "cudnn"
 ORDERS: tuple[TapOrder, ...] = ("inner", "outer")

@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hubel.conv import conv, tensor_core
+from hubel.conv import conv, tensor_core_products
 from hubel.conv.case import ConvCase, case_of
-from hubel.conv.tensor_core import conv_grad_weight, num_splits, tensor_core_conv
+from hubel.conv.tensor_core import tensor_core_conv
+from hubel.conv.tensor_core_products import conv_grad_weight, num_splits
 from hubel.errors import UserError
 
 assert os.environ.get("TRITON_INTERPRET") == "1", "see this file's first lines"
@@ -122,7 +123,7 @@ def test_half_precisions_sum_in_float32(dtype, within):
 
 
 def test_offsets_of_64_bits(monkeypatch):
-    monkeypatch.setattr(tensor_core, "_needs_int64", lambda *tensors: True)
+    monkeypatch.setattr(tensor_core_products, "_needs_int64", lambda *tensors: True)
     assert_all_products(CASES["strided"], "outer")
     assert_all_products(CASES["packed"], "inner")
 

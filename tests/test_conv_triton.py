@@ -13,15 +13,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hubel.conv import tensor_core
+from hubel.conv import tensor_core_products
 from hubel.conv.case import ConvCase
-from hubel.conv.tensor_core import (
-    conv_forward,
-    conv_grad_input,
-    conv_grad_weight,
-    tensor_core_conv,
-    tensor_core_limits,
-)
+from hubel.conv.tensor_core import tensor_core_conv, tensor_core_limits
+from hubel.conv.tensor_core_products import conv_forward, conv_grad_input, conv_grad_weight
 from hubel.errors import UserError
 
 triton = pytest.importorskip("triton")
@@ -98,7 +93,7 @@ class Launches(list):
 def launches(monkeypatch, tmp_path):
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     caught = Launches()
-    monkeypatch.setattr(tensor_core, "_launch", caught)
+    monkeypatch.setattr(tensor_core_products, "_launch", caught)
     return caught
 
 
@@ -141,7 +136,7 @@ def compiled(launch, config):
 
 def assert_fast_code(binary, wide_loads=True):
     """Tensor cores, asynchronous copies of 16 bytes, shared memory that fits."""
-    from hubel.conv.triton_kernels import SHARED_BYTES
+    from hubel.conv.triton_tuning import SHARED_BYTES
 
     code = binary.asm["ptx"]
     assert "wgmma.mma_async" in code
@@ -177,7 +172,7 @@ STRIDED = ConvCase.of(32, 128, 128, (28, 28), 3, stride=2, padding=1)
 
 
 def test_kernels_compile_for_hopper(launches, tmp_path):
-    from hubel.conv.triton_kernels import GATHER_CONFIGS, WEIGHT_CONFIGS
+    from hubel.conv.triton_tuning import GATHER_CONFIGS, WEIGHT_CONFIGS
 
     products(STRIDED, torch.bfloat16)
     cached = next(c for c in GATHER_CONFIGS if c.kwargs["CACHE"] == ".ca" and c.num_warps == 4)
@@ -203,12 +198,12 @@ def test_kernels_compile_for_hopper(launches, tmp_path):
     ids=["strided", "float16", "tf32", "dilated", "pointwise", "3-D", "packed"],
 )
 def test_every_config_compiles_for_hopper(launches, tmp_path, case, dtype):
-    from hubel.conv import triton_kernels as kernels
+    from hubel.conv import triton_tuning as kernels
 
     products(case, dtype)
     for launch in launches:
         weight = launch[0] is kernels.weight_gemm
-        fitting = kernels._weight_fitting if weight else kernels._gather_fitting
+        fitting = kernels.weight_fitting if weight else kernels.gather_fitting
         known = kernels.WEIGHT_CONFIGS if weight else kernels.GATHER_CONFIGS
         packed = launch[1]["TAPS"] == "packed"
         stacks = []
@@ -223,7 +218,7 @@ def test_every_config_compiles_for_hopper(launches, tmp_path, case, dtype):
 
 
 def test_pruned_configs_fit_and_are_never_none():
-    from hubel.conv import triton_kernels as kernels
+    from hubel.conv import triton_tuning as kernels
 
     for size, rows, columns in itertools.product((2, 4), (1, 64, 4096), (1, 3, 64, 100, 4096)):
         for known in (kernels.GATHER_CONFIGS, kernels.WEIGHT_CONFIGS):

@@ -12,13 +12,8 @@ from torch import Tensor
 
 from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
-from hubel.conv.tensor_core import (
-    check_place,
-    conv_forward,
-    conv_grad_input,
-    conv_grad_weight,
-    tensor_core_limits,
-)
+from hubel.conv.tensor_core import check_place, tensor_core_limits
+from hubel.conv.tensor_core_products import conv_forward, conv_grad_input, conv_grad_weight
 
 __all__ = ["TensorCore"]
 
