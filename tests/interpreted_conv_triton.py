@@ -175,6 +175,8 @@ def test_splits_fill_the_device_and_no_more():
     assert num_splits(ConvCase.of(32, 64, 64, (56, 56), 3, padding=1), 132) == 264 // 9
     assert num_splits(ConvCase.of(32, 2048, 2048, (7, 7), 3, padding=1), 132) == 1
     assert num_splits(ConvCase.of(1, 64, 64, (8, 8), 1), 132) == 1
+    # 147 packed columns are two tiles.
+    assert num_splits(ConvCase.of(32, 3, 64, (224, 224), 7, stride=2, padding=3), 132) == 132
 
 
 def test_it_is_the_method_tensor_core():

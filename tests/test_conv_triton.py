@@ -41,6 +41,17 @@ def test_needs_a_cuda_device():
         tensor_core_conv(ones(1, 16, 4, 4), ones(16, 16, 3, 3))
 
 
+def test_without_triton(monkeypatch):
+    import hubel.conv
+
+    for name in ("triton_tuning", "triton_kernels"):
+        monkeypatch.delitem(sys.modules, f"hubel.conv.{name}", raising=False)
+        monkeypatch.delattr(hubel.conv, name, raising=False)
+    monkeypatch.setitem(sys.modules, "triton", None)
+    with pytest.raises(UserError, match="needs Triton, which comes with torch on Linux only"):
+        tensor_core_conv(ones(1, 16, 4, 4), ones(16, 16, 3, 3))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -177,12 +177,11 @@ def conv_grad_weight(
 
 def num_splits(case: ConvCase, num_multiprocessors: int) -> int:
     """Parts of the sum over pixels: enough programs for the device, at least 512 pixels each."""
-    tiles = (
-        -(-case.out_channels // case.groups // 128)
-        * -(-case.in_channels // case.groups // 128)
-        * case.num_taps
-        * case.groups
-    )
+    in_channels, out_channels = case.in_channels // case.groups, case.out_channels // case.groups
+    columns = case.num_taps * -(-in_channels // 128)
+    if in_channels < MIN_CHANNELS:
+        columns = -(-case.num_taps * in_channels // 128)
+    tiles = -(-out_channels // 128) * columns * case.groups
     pixels = case.n * math.prod(case.output_size)
     return max(1, min(PROGRAMS_PER_SM * num_multiprocessors // tiles, pixels // 512))
 
