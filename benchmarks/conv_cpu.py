@@ -43,8 +43,9 @@ def line(one: Measured, torchs: Measured, case: ConvCase) -> str:
     if one.refused is not None:
         return f"  {one.method:10} {one.refused}"
     middle, low, high = one.times_faster(torchs)
+    rate = 2e-9 * case.macs / one.median_s
     return (
-        f"  {one.method:10} {1e3 * one.median_s:9.2f} ms {2e-9 * case.macs / one.median_s:8.1f} GFLOP/s"
+        f"  {one.method:10} {1e3 * one.median_s:9.2f} ms {rate:8.1f} GFLOP/s"
         f" {one.extra_bytes / 1e6:9.2f} MB  {middle:5.2f}x [{low:.2f}-{high:.2f}]"
     )
 
@@ -74,9 +75,8 @@ def main() -> None:
     print(
         f"{torch.get_num_threads()} threads, {options.repeats} rounds, batch {options.batch_size}"
     )
-    print(
-        f"ceilings: {peaks.flops_per_s / 1e9:.0f} GFLOP/s, {peaks.bytes_per_s / 1e9:.1f} GB/s copied"
-    )
+    speeds = peaks.flops_per_s / 1e9, peaks.bytes_per_s / 1e9
+    print(f"ceilings: {speeds[0]:.0f} GFLOP/s, {speeds[1]:.1f} GB/s copied")
     layers = layers_of(options.models, options.batch_size, options.kernel)
     names = list(dict.fromkeys([BASELINE, *options.methods]))
     found: list[dict[str, Measured]] = []

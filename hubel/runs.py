@@ -70,7 +70,13 @@ def _write_durably(path: Path, content: bytes) -> None:
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:
-    """Replace `path` by `content` so that a reader sees the old file or the new one, whole."""
+    """Replace `path` by `content` so that a reader sees the old file or the new one, whole.
+
+    `UserError` if something stands there that is no plain file: a device or a pipe would be
+    replaced, not written to.
+    """
+    if path.exists() and not path.is_file():
+        raise UserError(f"'{path}' is not a plain file and cannot be replaced; give another name")
     data = content.encode() if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:

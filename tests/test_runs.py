@@ -139,3 +139,12 @@ def test_a_second_process_is_refused_with_the_holders_pid(tmp_path):
     with RunFolder(tmp_path).locked():
         assert f"is in use by process {os.getpid()}; wait for it or stop it first" in other()
     assert "got it" in other()
+
+
+def test_nothing_but_a_plain_file_is_replaced(tmp_path):
+    """A rename would put a file in a device's place."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UserError, match="pipe' is not a plain file and cannot be replaced"):
+        write_atomic(pipe, "text")
+    assert pipe.is_fifo()

@@ -25,6 +25,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from hubel.report import words
+from hubel.runs import write_atomic
 
 __all__ = ["json_script", "picture_uri", "render", "still_picture", "write_page"]
 
@@ -194,7 +195,5 @@ def render(template: str, context: Mapping[str, object]) -> str:
 def write_page(destination: Path, html: str) -> Path:
     """Write a page, whole or not at all; its folder is made if need be."""
     destination.parent.mkdir(parents=True, exist_ok=True)
-    partial = destination.with_name(destination.name + ".partial")
-    partial.write_text(html, encoding="utf-8")
-    partial.replace(destination)
+    write_atomic(destination, html)
     return destination

@@ -67,8 +67,12 @@ def arithmetic(
     kernel_values: str | None = typer.Option(
         None, "--kernel-values", help="Numbers of the kernel, in a file like --values."
     ),
-    seed: int = typer.Option(
-        0, "--seed", min=0, help="Where no numbers are given, draw them with this."
+    seed: int | None = typer.Option(
+        None,
+        "--seed",
+        min=0,
+        help="Where no numbers are given, draw them with this. (default: the lecture's picture "
+        "and kernel where they have the size, else 0)",
     ),
     digits: int | None = typer.Option(
         None,
@@ -126,11 +130,13 @@ def arithmetic(
     if walk.workable or svg is not None or animated is not None:
         import numpy as np
 
+        lectures = seed is None and numbers is None and size == (5, 5)
         if numbers is None and walk.workable:
-            numbers = np.array(LECTURE_INPUT, float) if lecture else drawn(seed, 0, size, 0, 4)
+            drawn_ones = drawn(seed or 0, 0, size, 0, 4)
+            numbers = np.array(LECTURE_INPUT, float) if lectures else drawn_ones
         if weights is None and walk.workable and pool is None:
-            plain = lecture and taps == (3, 3)
-            weights = np.array(LECTURE_KERNEL, float) if plain else drawn(seed, 1, taps, -1, 3)
+            plain = lectures and taps == (3, 3)
+            weights = np.array(LECTURE_KERNEL, float) if plain else drawn(seed or 0, 1, taps, -1, 3)
         worked = work_out(walk, np.zeros(0) if numbers is None else numbers, weights)
     files = _draw(worked, svg, animated, (values, kernel_values), digits)
 

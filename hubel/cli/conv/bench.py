@@ -90,7 +90,8 @@ def _layer(text: str, batch_size: int) -> "ConvCase":
     if not 4 <= len(parts) <= 8:
         raise UserError(
             f"--layer takes 4 to 8 values apart by commas (in channels, size, out channels, "
-            f"kernel, stride, padding, dilation, groups), got '{text}'; for example {_DEFAULT_LAYER}"
+            f"kernel, stride, padding, dilation, groups), got '{text}'; for example "
+            f"{_DEFAULT_LAYER}"
         )
     in_channels, size, out_channels, kernel, stride, padding, dilation, groups = (
         *parts,

@@ -69,8 +69,12 @@ def lower(
     kernel_values: str | None = typer.Option(
         None, "--kernel-values", help="Numbers of the weights, in a file like --values."
     ),
-    seed: int = typer.Option(
-        0, "--seed", min=0, help="Where no numbers are given, draw them with this."
+    seed: int | None = typer.Option(
+        None,
+        "--seed",
+        min=0,
+        help="Where no numbers are given, draw them with this. (default: the lecture's picture "
+        "and kernel where they have the size, else 0)",
     ),
     dtype: str = typer.Option("float32", "--dtype", help="Count bytes as: " + ", ".join(_BYTES)),
     digits: int = typer.Option(
@@ -135,7 +139,7 @@ def lower(
 
     lowered = None
     if svg is not None or lowerable(case):
-        lowered = _filled_in(case, numbers, weights, lecture, seed)
+        lowered = _filled_in(case, numbers, weights, seed)
     files = {}
     if svg is not None and lowered is not None:
         from hubel.draw.lowering import lowering_sheet
@@ -159,8 +163,7 @@ def _filled_in(
     case: "ConvCase",
     numbers: "NDArray[np.float64] | None",
     weights: "NDArray[np.float64] | None",
-    lecture: bool,
-    seed: int,
+    seed: int | None,
 ) -> "Lowered":
     """The matrix with the numbers given, the lecture's, or drawn ones. `UserError` if too large."""
     import numpy as np
@@ -171,14 +174,14 @@ def _filled_in(
 
     if not lowerable(case):
         return fill_in(case, np.zeros(0), np.zeros(0))  # says why not
-    if numbers is None and lecture and case.in_channels == case.n == 1:
+    if numbers is None and seed is None and case.input_shape == (1, 1, 5, 5):
         numbers = np.array(LECTURE_INPUT, np.float64).reshape(case.input_shape)
         if weights is None and case.weight_shape == (1, 1, 3, 3):
             weights = np.array(LECTURE_KERNEL, np.float64).reshape(case.weight_shape)
     if numbers is None:
-        numbers = drawn(seed, 0, case.input_shape, 0, 4)
+        numbers = drawn(seed or 0, 0, case.input_shape, 0, 4)
     if weights is None:
-        weights = drawn(seed, 1, case.weight_shape, -1, 3)
+        weights = drawn(seed or 0, 1, case.weight_shape, -1, 3)
     return fill_in(case, numbers.reshape(case.input_shape), weights.reshape(case.weight_shape))
 
 

@@ -36,7 +36,8 @@ class Implicit(Method):
     summary = "one GEMM a tap on shifted views, accumulated; no lowered matrix (Zhou et al. 2021)"
     extra_memory = (
         "R·S·C·K/G the weight + about T·C a tile of T = min(2^19 / max(C, K), "
-        "max(256, N·P·Q·R·S/24)) pixels, + T·(C + K) with groups, or T·K where padding does not keep the size"
+        "max(256, N·P·Q·R·S/24)) pixels; + T·(C + K) with groups, + T·K where padding does not "
+        "keep the size"
     )
 
     def extra_elements(self, case: ConvCase) -> int:
