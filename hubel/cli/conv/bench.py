@@ -78,7 +78,7 @@ def bench(
             )
     result = _document(cases, found, peaks, torch.finfo(kind).bits // 8)
     if json:
-        print(json_module.dumps({"dtype": dtype, "device": device, **result}))
+        print(json_module.dumps({"dtype": dtype, "device": device, **result}, allow_nan=False))
     else:
         _show(result, dtype)
 
