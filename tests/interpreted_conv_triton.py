@@ -192,7 +192,7 @@ def test_float64_is_refused():
 
 
 @pytest.mark.slow
-@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_drawn_cases(data):
     dims = data.draw(st.integers(1, 3))

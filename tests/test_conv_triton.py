@@ -170,11 +170,9 @@ def stack_bytes(binary, tmp_path):
 
 def products(case, dtype):
     """The three products of a case whose tensors have no data."""
-    x, w, y = (
-        torch.empty(shape, dtype=dtype, device="meta")
-        for shape in (case.input_shape, case.weight_shape, case.output_shape)
-    )
-    conv_forward(x, w, case)
+    shapes = (case.input_shape, case.weight_shape, case.output_shape, (case.out_channels,))
+    x, w, y, v = (torch.empty(shape, dtype=dtype, device="meta") for shape in shapes)
+    conv_forward(x, w, case, bias=v, scale=v, shift=v, relu=True)
     conv_grad_input(y, w, case)
     conv_grad_weight(y, x, case, splits=2)
 
@@ -223,9 +221,10 @@ def test_every_config_compiles_for_hopper(launches, tmp_path, case, dtype):
             # tf32's wgmma takes no transposed tile: those go through narrow copies.
             assert_fast_code(binary, wide_loads=not packed and dtype != torch.float32)
             stacks.append(stack_bytes(binary, tmp_path))
-        # Packed taps need more registers than the larger tiles leave; the tuner sees that.
         assert min(stacks) == 0
-        assert packed or max(stacks) == 0
+        # Packed taps and float32 need more registers than large tiles leave; the tuner sees that.
+        # The rest keep at most a few words of the epilogue's vectors there, outside the loop.
+        assert packed or dtype == torch.float32 or max(stacks) <= 32
 
 
 def test_pruned_configs_fit_and_are_never_none():
