@@ -35,6 +35,7 @@ bench: $(READY)  ## the short benchmarks; each prints its ratio to a named basel
 	$(BIN)/python benchmarks/start.py
 	$(BIN)/python benchmarks/cache.py --repeats 2
 	$(BIN)/python benchmarks/lab.py --repeats 1
+	$(BIN)/python benchmarks/conv_cpu.py --repeats 1 --batch-size 8 --models resnet50
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -34,6 +34,7 @@ import torchvision
 from common import Times, alternate, machine, parser, ratio
 
 from hubel.conv.case import ConvCase
+from hubel.conv.layers import conv_cases
 from hubel.conv.tensor_core_products import (
     TapOrder,
     conv_forward,
@@ -94,22 +95,9 @@ def layers_of(models: Iterable[str], batch: int, size: int = 224) -> list[Layer]
     found: dict[ConvCase, Counter[str]] = {}
     for model in models:
         with torch.device("meta"):
-            network = torchvision.models.get_model(model, weights=None).eval()
-            input = torch.empty(batch, 3, size, size)
-
-        def note(module: Any, inputs: tuple[torch.Tensor], _: Any, model: str = model) -> None:
-            case = ConvCase.of(
-                *inputs[0].shape[:2], module.out_channels, tuple(inputs[0].shape[2:]),
-                module.kernel_size, stride=module.stride, padding=module.padding,
-                dilation=module.dilation, groups=module.groups,
-            )  # fmt: skip
+            network = torchvision.models.get_model(model, weights=None)
+        for case in conv_cases(network, (batch, 3, size, size)).values():
             found.setdefault(case, Counter())[model] += 1
-
-        for module in network.modules():
-            if isinstance(module, torch.nn.Conv2d):
-                module.register_forward_hook(note)
-        with torch.no_grad():
-            network(input)
     copies = {
         ConvCase.of(
             case.n, case.in_channels, case.out_channels, case.size, 3, padding=2, dilation=2
