@@ -2,8 +2,7 @@
 
 import math
 from dataclasses import dataclass
-
-import torch
+from typing import TYPE_CHECKING
 
 from hubel.errors import UserError
 from hubel.shapes import (
@@ -17,6 +16,9 @@ from hubel.shapes import (
     per_dim,
     require_at_least,
 )
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ConvCase", "case_of"]
 
@@ -141,9 +143,9 @@ class ConvCase:
 
 
 def case_of(
-    input: torch.Tensor,
-    weight: torch.Tensor,
-    bias: torch.Tensor | None = None,
+    input: "torch.Tensor",
+    weight: "torch.Tensor",
+    bias: "torch.Tensor | None" = None,
     *,
     stride: PerDim = 1,
     padding: Padding = 0,
@@ -174,9 +176,10 @@ def case_of(
                 f"{name} is on {tensor.device} and input on {input.device}; they must be on the "
                 f"same device: {name}.to(input.device)"
             )
-    if not input.dtype.is_floating_point:
+    if not input.dtype.is_floating_point or input.dtype.itemsize < 2:
         raise UserError(
-            f"input takes real floating-point numbers, got {input.dtype}; convert it: input.float()"
+            f"input takes real floating-point numbers of 16 bits or more, got {input.dtype}; "
+            f"convert it: input.float()"
         )
     n, in_channels, *size = input.shape
     out_channels, per_group, *kernel_size = weight.shape

@@ -1,14 +1,11 @@
-"""One function for every way to compute a convolution, differentiable as often as one likes."""
-
-from typing import Any
+"""One function for every way to compute a convolution."""
 
 import torch
 from torch import Tensor
 
 from hubel.conv.case import ConvCase, case_of
 from hubel.conv.choose import choose_method
-from hubel.conv.method import METHODS, Method
-from hubel.conv.methods.torch import convolution
+from hubel.conv.method import METHODS
 from hubel.errors import UserError
 from hubel.shapes import Padding, PerDim
 
@@ -57,23 +54,31 @@ def conv(
 def refusal(method: str, case: ConvCase, input: Tensor) -> str | None:
     """Why `method` cannot compute `case` for this input, or None."""
     chosen = METHODS[method]
-    if input.device.type not in chosen.devices:
+    if chosen.devices is not None and input.device.type not in chosen.devices:
         return f"runs on {' and '.join(chosen.devices)} only, got {input.device}"
+    if chosen.dtypes is not None and input.dtype not in chosen.dtypes:
+        return f"takes {', '.join(map(str, chosen.dtypes))}, got {input.dtype}"
     return chosen.limits(case)
 
 
 def autocast(
     input: Tensor, weight: Tensor, bias: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """What torch.autocast makes of a convolution's tensors, where it is on."""
+    """What torch.autocast makes of a convolution's tensors where it is on; it leaves float64."""
     device = input.device.type
-    if not torch.is_autocast_enabled(device):
+    if (
+        not torch.amp.is_autocast_available(device)
+        or not torch.is_autocast_enabled(device)
+        or input.dtype == torch.float64
+    ):
         return input, weight, bias
     dtype = torch.get_autocast_dtype(device)
     return input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
 
 
 def _require_finite(name: str, tensor: Tensor) -> None:
+    if tensor.is_meta:
+        return  # shapes without numbers
     # One pass without a copy: a NaN or an infinity is always among the extremes.
     low, high = torch.aminmax(tensor.detach())
     if not (torch.isfinite(low) and torch.isfinite(high)):
@@ -94,47 +99,4 @@ def convolve(
         raise UserError(
             f"method '{name}' {why}; method 'auto' or 'implicit' takes every convolution"
         )
-    if name == "torch":
-        return convolution(input, weight, bias, case)  # adds the bias and differentiates itself
-    # The tensors have their final dtype; autocast must not change the products inside.
-    with torch.autocast(input.device.type, enabled=False):
-        output: Tensor = _Contraction.apply(METHODS[name], case, "output", input, weight)
-    return output if bias is None else output + bias.view(-1, *(1,) * case.dims)
-
-
-# The convolution is the bilinear part of one trilinear form: sum(conv(input, weight) * output).
-# From any two of the three tensors follows the gradient for the third.
-_SOURCES = {
-    "output": ("input", "weight"),
-    "input": ("output", "weight"),
-    "weight": ("output", "input"),
-}
-
-
-class _Contraction(torch.autograd.Function):
-    """The partial derivative of sum(conv(input, weight) * output) by `wanted`, and its own."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, method: Method, case: ConvCase, wanted: str, first: Tensor, second: Tensor
-    ) -> Tensor:
-        ctx.method, ctx.case, ctx.wanted = method, case, wanted
-        ctx.save_for_backward(first, second)
-        compute = {
-            "output": method.forward,
-            "input": method.grad_input,
-            "weight": method.grad_weight,
-        }
-        return compute[wanted](first, second, case)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        names = _SOURCES[ctx.wanted]
-        held = dict(zip(names, ctx.saved_tensors, strict=True)) | {ctx.wanted: grad}
-        gradients = [
-            _Contraction.apply(ctx.method, ctx.case, name, *(held[s] for s in _SOURCES[name]))
-            if needed
-            else None
-            for name, needed in zip(names, ctx.needs_input_grad[3:], strict=True)
-        ]
-        return None, None, None, *gradients
+    return METHODS[name].apply(input, weight, bias, case)

@@ -63,7 +63,8 @@ def swap(model: nn.Module, method: str) -> nn.Module:
 
     Layers stay the objects they were, with their weights, names and hooks; only their class
     becomes a subclass, so `state_dict` is the same and the network trains as before. Numbers
-    that are not finite pass through, as in torch. Returns `model`.
+    are not looked at: what is not finite passes through, and may spread further than in torch
+    (winograd over a tile, fft over the picture). Returns `model`.
 
     Raises `UserError` for an unknown method, a model without convolutions, and a subclass of
     nn.Conv1d, 2d or 3d (it may compute in its own way). What the method cannot do is told when

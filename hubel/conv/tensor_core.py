@@ -23,7 +23,7 @@ from hubel.conv.tensor_core_products import (
 from hubel.errors import UserError
 from hubel.shapes import Padding, PerDim
 
-__all__ = ["check_place", "tensor_core_conv", "tensor_core_limits"]
+__all__ = ["DTYPES", "check_place", "tensor_core_conv", "tensor_core_limits"]
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 

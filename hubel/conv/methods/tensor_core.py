@@ -12,7 +12,7 @@ from torch import Tensor
 
 from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
-from hubel.conv.tensor_core import check_place, tensor_core_limits
+from hubel.conv.tensor_core import DTYPES, check_place, tensor_core_conv, tensor_core_limits
 from hubel.conv.tensor_core_products import conv_forward, conv_grad_input, conv_grad_weight
 
 __all__ = ["TensorCore"]
@@ -22,14 +22,28 @@ class TensorCore(Method):
     """CUDA only, or the CPU where TRITON_INTERPRET=1 has Triton interpret its kernels."""
 
     summary = "implicit GEMM in Triton on tensor cores, taps innermost (Zhou et al. 2021)"
-    extra_memory = "0 with channels last, else a copy of input and weight"
+    extra_memory = "N·C·H·W + R·S·C·K/G where they are not channels last (unpadded), else 0"
     devices = ("cuda", "cpu") if os.environ.get("TRITON_INTERPRET") == "1" else ("cuda",)
+
+    dtypes = DTYPES
 
     def limits(self, case: ConvCase) -> str | None:
         return tensor_core_limits(case)
 
     def extra_elements(self, case: ConvCase) -> int:
         return math.prod(case.input_shape) + math.prod(case.weight_shape)
+
+    def apply(self, input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase) -> Tensor:
+        """One kernel, the bias in its epilogue; gradients of the first order."""
+        return tensor_core_conv(
+            input,
+            weight,
+            bias,
+            stride=case.stride,
+            padding=case.padding,
+            dilation=case.dilation,
+            groups=case.groups,
+        )
 
     def forward(self, input: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         check_place(input)

@@ -9,7 +9,7 @@ from hubel.conv.case import ConvCase
 from hubel.conv.method import METHODS, Method
 from hubel.conv.views import crop_padding, pad_input
 
-__all__ = ["Torch", "convolution"]
+__all__ = ["Torch"]
 
 
 class Torch(Method):
@@ -17,22 +17,28 @@ class Torch(Method):
 
     summary = "torch.nn.functional's convolution: oneDNN on x86, cuDNN on CUDA"
     extra_memory = (
-        "at most N·(H·W·C + P·Q·K) + R·S·C·K/G in the library's memory order; "
-        "in float64 on a CPU N·P·Q·R·S·C besides"
+        "at most N·(H·W·C + P·Q·K) + 2·R·S·C·K/G in the library's memory order, C and K rounded "
+        "up to 16; in float64 on a CPU N·P·Q·R·S·C besides"
     )
+    devices = None
 
     def extra_elements(self, case: ConvCase) -> int:
-        """The worst case of `extra_memory`: the library chooses, and says nothing."""
-        pixels = math.prod(case.output_size)
-        return (
-            case.n * case.in_channels * (2 * math.prod(case.padded_size) + pixels * case.num_taps)
-            + 2 * math.prod(case.output_shape)
-            + 2 * math.prod(case.weight_shape)
+        """In float32: the library chooses, and says nothing."""
+        c, k = (-(-channels // 16) * 16 for channels in (case.in_channels, case.out_channels))
+        maps = c * math.prod(case.padded_size) + k * math.prod(case.output_size)
+        return case.n * maps + 2 * math.prod(case.weight_shape)
+
+    def apply(self, input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase) -> Tensor:
+        """The library's own call, which adds the bias and differentiates itself."""
+        padded, padding = _even_padding(input, case)
+        return torch.convolution(
+            *(padded, weight, bias, case.stride, padding, case.dilation),
+            *(False, (0,) * case.dims, case.groups),
         )
 
     def forward(self, input: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Output (n, out_channels, *output_size)."""
-        return convolution(input, weight, None, case)
+        return self.apply(input, weight, None, case)
 
     def grad_input(self, grad_output: Tensor, weight: Tensor, case: ConvCase) -> Tensor:
         """Gradient (n, in_channels, *size)."""
@@ -57,15 +63,6 @@ class Torch(Method):
 
 
 METHODS.register("torch")(Torch())
-
-
-def convolution(input: Tensor, weight: Tensor, bias: Tensor | None, case: ConvCase) -> Tensor:
-    """torch's convolution of `case`, with torch's own gradients."""
-    padded, padding = _even_padding(input, case)
-    return torch.convolution(
-        *(padded, weight, bias, case.stride, padding, case.dilation),
-        *(False, (0,) * case.dims, case.groups),
-    )
 
 
 def _even_padding(input: Tensor, case: ConvCase) -> tuple[Tensor, tuple[int, ...]]:
