@@ -1,7 +1,8 @@
-"""Every method over the convolutions of ResNet-50 and VGG-16 on the CPU, against torch's own.
+"""Methods over the convolutions of ResNet-50 and VGG-16 on the CPU, against torch's own.
 
     python benchmarks/conv_cpu.py [--batch-size N] [--kernel 3] [--methods implicit im2col ...]
-                                  [--models resnet50 vgg16] [--repeats R] [--json FILE]
+                                  [--models resnet50 vgg16] [--limit S] [--repeats R]
+                                  [--json FILE]
 
 Each different layer of the models at 224², channels last, float32, random numbers, forward only;
 methods take turns, every round in the other direction. A line: layer, method, milliseconds
@@ -21,8 +22,8 @@ import torchvision
 from common import machine, parser
 
 from hubel.conv.case import ConvCase
-from hubel.conv.layers import conv_cases
 from hubel.conv.measure import Measured, measure, measure_peaks
+from hubel.conv.networks import distinct_cases
 
 BASELINE = "torch"
 
@@ -33,9 +34,9 @@ def layers_of(models: list[str], batch_size: int, kernel: int) -> dict[ConvCase,
     for model in models:
         with torch.device("meta"):
             network = torchvision.models.get_model(model, weights=None)
-        for name, case in conv_cases(network, (batch_size, 3, 224, 224)).items():
+        for case, names in distinct_cases(network, (batch_size, 3, 224, 224)).items():
             if kernel in (0, *case.kernel_size):
-                found.setdefault(case, []).append(f"{model}.{name}")
+                found.setdefault(case, []).extend(f"{model}.{name}" for name in names)
     return found
 
 
@@ -50,14 +51,32 @@ def line(one: Measured, torchs: Measured, case: ConvCase) -> str:
     )
 
 
-def mean_ratio(found: list[dict[str, Measured]], name: str, baseline: str) -> tuple[float, int]:
+def mean_ratio(
+    found: list[dict[str, Measured]], name: str, baseline: str
+) -> tuple[float | None, int]:
     """Geometric mean over the layers on which both ran, and their number."""
     ratios = [
         by_name[name].times_faster(by_name[baseline])[0]
         for by_name in found
         if by_name[name].refused is None and by_name[baseline].refused is None
     ]
-    return (statistics.geometric_mean(ratios) if ratios else float("nan")), len(ratios)
+    return (statistics.geometric_mean(ratios) if ratios else None), len(ratios)
+
+
+def against_im2col(found: list[dict[str, Measured]]) -> dict[str, float] | None:
+    """Speed and extra memory of implicit against im2col where both ran."""
+    both = [f for f in found if f["implicit"].refused is None and f["im2col"].refused is None]
+    if not both:
+        return None
+    faster = [f["implicit"].times_faster(f["im2col"])[0] for f in both]
+    shares = [f["implicit"].extra_bytes / f["im2col"].extra_bytes for f in both]
+    mean, mean_share = statistics.geometric_mean(faster), statistics.geometric_mean(shares)
+    print(
+        f"implicit against im2col: {mean:.2f}x as fast over {len(both)} layers "
+        f"[{min(faster):.2f}-{max(faster):.2f}], at most {100 * max(shares):.1f} % of its extra "
+        f"memory (geometric mean {100 * mean_share:.1f} %)"
+    )
+    return {"times_faster": mean, "layers": len(both), "most_of_its_memory": max(shares)}
 
 
 def main() -> None:
@@ -93,21 +112,9 @@ def main() -> None:
     print(f"geometric means over {len(found)} layers:")
     means = {name: mean_ratio(found, name, BASELINE) for name in names}
     for name, (mean, number) in means.items():
-        print(f"  {name:10} {mean:.2f}x {BASELINE} over {number} layers")
-    comparison = {}
-    if {"implicit", "im2col"} <= set(names):
-        mean, number = mean_ratio(found, "implicit", "im2col")
-        shares = [
-            f["implicit"].extra_bytes / f["im2col"].extra_bytes
-            for f in found
-            if f["im2col"].refused is None
-        ]
-        comparison = {"times_faster": mean, "layers": number, "most_of_its_memory": max(shares)}
-        print(
-            f"implicit against im2col: {mean:.2f}x as fast over {number} layers, at most "
-            f"{100 * max(shares):.1f} % of its extra memory (geometric mean "
-            f"{100 * statistics.geometric_mean(shares):.1f} %)"
-        )
+        shown = "-" if mean is None else f"{mean:.2f}x"
+        print(f"  {name:10} {shown} {BASELINE} over {number} layers")
+    comparison = against_im2col(found) if {"implicit", "im2col"} <= set(names) else None
     if options.json is not None:
         result = {
             "benchmark": "conv_cpu",

@@ -34,7 +34,7 @@ import torchvision
 from common import Times, alternate, machine, parser, ratio
 
 from hubel.conv.case import ConvCase
-from hubel.conv.layers import conv_cases
+from hubel.conv.networks import distinct_cases
 from hubel.conv.tensor_core_products import (
     TapOrder,
     conv_forward,
@@ -96,8 +96,8 @@ def layers_of(models: Iterable[str], batch: int, size: int = 224) -> list[Layer]
     for model in models:
         with torch.device("meta"):
             network = torchvision.models.get_model(model, weights=None)
-        for case in conv_cases(network, (batch, 3, size, size)).values():
-            found.setdefault(case, Counter())[model] += 1
+        for case, names in distinct_cases(network, (batch, 3, size, size)).items():
+            found.setdefault(case, Counter())[model] += len(names)
     copies = {
         ConvCase.of(
             case.n, case.in_channels, case.out_channels, case.size, 3, padding=2, dilation=2

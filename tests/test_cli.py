@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hubel.cli.main import app, main
+from hubel.cli.output import destination, write_file
+from hubel.errors import UserError
 
 FAST = ["--epochs", "2", "--batch-size", "16", "--threads", "1", "--precision", "fp32"]
 
@@ -143,3 +146,23 @@ def test_a_default_run_folder_is_numbered(hubel, pictures, tmp_path, monkeypatch
     for number in (1, 2):
         done = hubel("fit", pictures, *FAST, "--json")
         assert json.loads(done.stdout)["run"] == f"runs/spots-simple-{number}"
+
+
+def test_output_is_refused_or_written_whole(tmp_path):
+    old = tmp_path / "old.svg"
+    old.write_text("mine")
+    os.mkfifo(tmp_path / "pipe.svg")
+    with pytest.raises(UserError, match=r"--svg must end in \.svg or \.png, got 'a.txt'"):
+        destination("--svg", "a.txt", (".svg", ".png"), (), False)
+    with pytest.raises(UserError, match=r"old.svg' exists; choose another name, or .* --force"):
+        destination("--svg", str(old), (".svg",), (), False)
+    with pytest.raises(UserError, match="is a file that is read"):
+        destination("--svg", str(old), (".svg",), (None, str(old)), True)
+    with pytest.raises(UserError, match=r"the folder '.*no' does not exist; make it"):
+        destination("--svg", str(tmp_path / "no" / "a.svg"), (".svg",), (), False)
+    with pytest.raises(UserError, match=r"pipe.svg' is not a plain file"):
+        write_file("--svg", tmp_path / "pipe.svg", "x")
+    assert destination("--svg", str(old), (".svg",), (), True) == old
+    assert old.read_text() == "mine"
+    write_file("--svg", old, "new")
+    assert old.read_text() == "new"

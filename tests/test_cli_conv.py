@@ -11,7 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hubel.cli.conv_options import matrix_lines, read_numbers, sizes, written_padding
+from hubel.cli.conv.options import matrix_lines, read_numbers, sizes, written_padding
 from hubel.cli.main import main
 from hubel.conv.method import METHODS
 from hubel.errors import UserError
@@ -186,7 +186,11 @@ def test_arithmetic_draws_both_pictures(conv, tmp_path):
             if "sum" in e.get("class", "").split()
         ]
         assert [s.rpartition(" = ")[2] for s in sums] == "6 17 3 8 17 13 6 4 4".split()
-    found = loaded(conv("arithmetic", "--svg", sheet, "--json"))  # a drawing may be made again
+    assert (
+        "exists; choose another name, or replace"
+        in conv("arithmetic", "--svg", sheet, check=False).stderr
+    )
+    found = loaded(conv("arithmetic", "--svg", sheet, "--force", "--json"))
     assert found["files"] == {"svg": str(sheet)}
 
 
@@ -308,7 +312,7 @@ def test_parameters_agree_with_torch_s_layers(conv):
         ("arithmetic --input 200x200 --svg a.svg", "numbers are worked out for at most 10,000"),
         ("arithmetic --input 80x80 --svg a.svg", "--svg draws grids of at most 5,000 cells"),
         ("arithmetic --input 50x50 --animated a.svg", "--animated shows grids of at most 1,600"),
-        ("arithmetic --svg /proc/a.svg", "--svg '/proc/a.svg' cannot be written: "),
+        ("arithmetic --svg /proc/a.svg", "--svg '/proc/a.svg' could not be written: "),
         ("arithmetic --svg nowhere/a.svg", "--svg 'nowhere/a.svg': the folder 'nowhere' does not"),
         ("arithmetic --svg a.svg --animated a.svg", "--svg and --animated both name 'a.svg'"),
         ("lower --channels 3 --groups 2", "in_channels must be divisible by groups, got"),
@@ -364,10 +368,10 @@ def test_binary_files_of_numbers_that_are_wrong(refused, tmp_path):
 
 
 def test_a_drawing_never_takes_the_place_of_its_numbers(refused, tmp_path):
-    path = tmp_path / "v.txt"
+    path = tmp_path / "v.svg"
     path.write_text("1 2\n3 4\n")
-    said = refused("arithmetic", "--values", path, "--kernel", "1", "--svg", path)
-    assert "is the file that is read; give it another name" in said
+    said = refused("arithmetic", "--values", path, "--kernel", "1", "--svg", path, "--force")
+    assert "is a file that is read; choose another name" in said
     assert path.read_text() == "1 2\n3 4\n"
 
 

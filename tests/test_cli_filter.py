@@ -118,7 +118,7 @@ def test_force_replaces_but_never_the_picture(hubel, folder):
     for name in ("grey.png", "link.png"):
         code, _, err = hubel("grey.png", "--output", name, "--force")
         assert code == 1
-        assert f"--output '{name}' is the picture itself; choose another name" in err
+        assert f"--output '{name}' is a file that is read; choose another name" in err
     assert (folder / "grey.png").read_bytes() == before
 
 
@@ -136,7 +136,7 @@ def test_the_terminal_shows_the_kernel_in_80_columns(hubel):
 
 def test_a_kernel_file_and_channels(hubel, folder):
     (folder / "k.csv").write_text("\ufeff1/9,1/9,1/9\r\n1/9,1/9,1/9\r\n1/9,1/9,1/9\r\n", "utf-8")
-    assert hubel("colour.png", "--kernel-file", "k.csv", "--raw", "r.npy")[0] == 0
+    assert hubel("colour.png", "--kernel-values", "k.csv", "--raw", "r.npy")[0] == 0
     expected = ndi.uniform_filter(COLOUR.astype(np.float64), (3, 3, 1))
     np.testing.assert_allclose(np.load("r.npy"), expected, rtol=0, atol=1e-10)
 
@@ -226,11 +226,11 @@ def test_numbers_in_cells():
         (["grey.png", "--kernel", "1 2; 3"], "--kernel must be rectangular: row 1 has 2 numbers"),
         (["grey.png", "--kernel", "1 nan"], "--kernel takes finite numbers, got 'nan'"),
         (["grey.png", "--kernel", ""], "--kernel holds no numbers"),
-        (["grey.png", "--kernel-file", "no.csv"], "--kernel-file 'no.csv' is not a file"),
-        (["grey.png", "--kernel-file", "grey.png"], "--kernel-file 'grey.png' is not text"),
+        (["grey.png", "--kernel-values", "no.csv"], "--kernel-values 'no.csv' is not a file"),
+        (["grey.png", "--kernel-values", "grey.png"], "--kernel-values 'grey.png' is not text"),
         (
-            ["grey.png", "--kernel", "box", "--kernel-file", "k"],
-            "--kernel and --kernel-file cannot both be given, got 'box' and 'k'",
+            ["grey.png", "--kernel", "box", "--kernel-values", "k"],
+            "--kernel and --kernel-values cannot both be given, got 'box' and 'k'",
         ),
         (
             ["grey.png", "--kernel", "1 2", "--sigma", "2"],

@@ -11,8 +11,8 @@ from torch import nn
 from hubel.cli.main import main
 from hubel.conv import measure as measuring
 from hubel.conv.case import ConvCase
-from hubel.conv.layers import conv_cases
 from hubel.conv.measure import Measured, Peaks, measure, measure_peaks
+from hubel.conv.networks import conv_cases
 from hubel.errors import UserError
 
 

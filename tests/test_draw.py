@@ -2,14 +2,13 @@
 
 import doctest
 import importlib
-import os
 import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
-from hubel.cli import conv_options
+from hubel.cli.conv import options as conv_options
 from hubel.conv.case import ConvCase
 from hubel.conv.lowered import lower
 from hubel.conv.worked import LECTURE_INPUT, LECTURE_KERNEL, walk_of, work_out
@@ -18,7 +17,7 @@ from hubel.draw.animated import MAX_STEPS, animated, num_steps, step_s
 from hubel.draw.arithmetic import MAX_PANELS, arithmetic_sheet, sum_line
 from hubel.draw.cells import Board, short
 from hubel.draw.lowering import MAX_ROWS, lowering_sheet
-from hubel.draw.svg import add, document, text, to_text, write_svg
+from hubel.draw.svg import add, document, text, to_text
 from hubel.errors import UserError
 
 INPUT = np.array(LECTURE_INPUT, float)
@@ -86,21 +85,6 @@ def test_words_cannot_break_the_drawing():
     assert root.get("viewBox") == "0 0 10 10"
     assert not list(root.iter(f"{SVG}script"))
     assert "$" not in root.find(f"{SVG}style").text
-
-
-def test_a_drawing_is_written_whole_or_refused(tmp_path):
-    svg = document(1, 1, "t", "d")
-    path = write_svg(tmp_path / "a.svg", svg)
-    assert path.read_text().startswith("<svg ")
-    assert [p.name for p in tmp_path.iterdir()] == ["a.svg"]
-    with pytest.raises(UserError, match=r"--svg takes the name of a file, '.*' is a folder"):
-        write_svg(tmp_path, svg)
-    os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UserError, match=r"--svg '.*pipe' is not a plain file; give another name"):
-        write_svg(tmp_path / "pipe", svg)
-    assert (tmp_path / "pipe").is_fifo()
-    with pytest.raises(UserError, match=r"--animated '.*': the folder '.*' does not exist"):
-        write_svg(tmp_path / "b" / "a.svg", svg, "--animated")
 
 
 @pytest.mark.parametrize(

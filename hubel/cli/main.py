@@ -24,7 +24,7 @@ _USERS_ERRNOS = {
     errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS,
     errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG,
 }  # fmt: skip
-_NOT_VERBS = {"main", "options", "progress", "show", "conv_options"}
+_NOT_VERBS = {"main", "options", "output", "progress", "show"}
 
 
 def _version(wanted: bool) -> None:

@@ -82,7 +82,7 @@ def measure(
             why = None if name == "auto" else refusal(name, case, input)
             why = why or _too_slow(name, case, input, weight, limit_s)
             if why is None:
-                # The first run also fills caches and compiles what there is to compile.
+                _seconds(name, case, input, weight)  # fills caches, compiles, tunes
                 extra = extra_bytes(partial(convolve, input, weight, None, case, name))
                 found[name] = Measured(name, extra_bytes=max(0, extra))
             else:
@@ -130,6 +130,7 @@ def _too_slow(
     name: str, case: ConvCase, input: Tensor, weight: Tensor, limit_s: float
 ) -> str | None:
     single = dataclasses.replace(case, n=1)
+    _seconds(name, single, input[:1], weight)  # a first run may start libraries and compile
     about_s = case.n * _seconds(name, single, input[:1], weight)
     return f"would take about {about_s:.0f} s a run" if about_s > limit_s else None
 

@@ -10,10 +10,10 @@ from hubel.conv.convolve import autocast, convolve
 from hubel.conv.method import METHODS
 from hubel.errors import UserError
 
-__all__ = ["swap"]
+__all__ = ["Swapped", "swap"]
 
 
-class _Swapped(nn.modules.conv._ConvNd):
+class Swapped(nn.modules.conv._ConvNd):
     """A convolution layer that computes by `method`; all else is torch's."""
 
     method: str
@@ -39,19 +39,19 @@ class _Swapped(nn.modules.conv._ConvNd):
         return output.squeeze(0) if single else output
 
 
-class _Conv1d(_Swapped, nn.Conv1d):
+class _Conv1d(Swapped, nn.Conv1d):
     pass
 
 
-class _Conv2d(_Swapped, nn.Conv2d):
+class _Conv2d(Swapped, nn.Conv2d):
     pass
 
 
-class _Conv3d(_Swapped, nn.Conv3d):
+class _Conv3d(Swapped, nn.Conv3d):
     pass
 
 
-_SWAPPED: dict[type[nn.Module], type[_Swapped]] = {
+_SWAPPED: dict[type[nn.Module], type[Swapped]] = {
     nn.Conv1d: _Conv1d,
     nn.Conv2d: _Conv2d,
     nn.Conv3d: _Conv3d,
@@ -78,7 +78,7 @@ def swap(model: nn.Module, method: str) -> nn.Module:
             f"model {type(model).__name__} has no nn.Conv1d, nn.Conv2d or nn.Conv3d to swap"
         )
     for name, layer in layers:
-        if type(layer) not in _SWAPPED and not isinstance(layer, _Swapped):
+        if type(layer) not in _SWAPPED and not isinstance(layer, Swapped):
             raise UserError(
                 f"model's layer '{name}' is a {type(layer).__name__}, a subclass of torch's "
                 f"convolution that may compute in its own way; swap takes nn.Conv1d, nn.Conv2d "
@@ -86,7 +86,7 @@ def swap(model: nn.Module, method: str) -> nn.Module:
             )
     for _, layer in layers:
         swapped: Any = layer
-        if not isinstance(layer, _Swapped):
+        if not isinstance(layer, Swapped):
             swapped.__class__ = _SWAPPED[type(swapped)]
         swapped.method = method
     return model

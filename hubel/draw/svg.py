@@ -6,14 +6,12 @@ colours are named once, for the light and the dark setting of the reader.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
-from hubel.errors import UserError, printable
-from hubel.runs import write_atomic
+from hubel.errors import printable
 
-__all__ = ["DARK", "FONT", "LIGHT", "add", "decimal", "document", "text", "to_text", "write_svg"]
+__all__ = ["DARK", "FONT", "LIGHT", "add", "decimal", "document", "text", "to_text"]
 
 FONT = "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
 
@@ -104,21 +102,3 @@ def decimal(value: float, digits: int = 2) -> str:
 def to_text(svg: Element) -> str:
     """The drawing as the text of an .svg file."""
     return ElementTree.tostring(svg, encoding="unicode") + "\n"
-
-
-def write_svg(path: Path, svg: Element, option: str = "--svg") -> Path:
-    """Write the drawing, whole or not at all. `UserError` names `option` if that cannot be."""
-    if path.is_dir():
-        raise UserError(f"{option} takes the name of a file, '{path}' is a folder: {path}/out.svg")
-    if path.exists() and not path.is_file():
-        # A rename would put a file in the place of a device or a pipe.
-        raise UserError(f"{option} '{path}' is not a plain file; give another name")
-    if not path.parent.is_dir():
-        raise UserError(f"{option} '{path}': the folder '{path.parent}' does not exist; make it")
-    try:
-        write_atomic(path, to_text(svg))
-    except OSError as error:
-        raise UserError(
-            f"{option} '{path}' cannot be written: {error.strerror}; choose another folder"
-        ) from error
-    return path

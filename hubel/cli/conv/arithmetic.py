@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hubel.cli.conv_options import (
+from hubel.cli.conv.options import (
     as_json,
     as_kernel,
     drawn,
@@ -14,9 +14,9 @@ from hubel.cli.conv_options import (
     read_numbers,
     sizes,
     sizes_per_dim,
-    written_file,
     written_padding,
 )
+from hubel.cli.output import destination, write_file
 from hubel.errors import UserError
 from hubel.shapes import Padding, dropped_pixels, format_shape
 
@@ -85,6 +85,7 @@ def arithmetic(
     animated: str | None = typer.Option(
         None, "--animated", help="Write an SVG in which the window walks."
     ),
+    force: bool = typer.Option(False, "--force", help="Replace files that exist."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Sizes with the numbers filled in; every window, its products and its sum.
@@ -138,7 +139,7 @@ def arithmetic(
             plain = lectures and taps == (3, 3)
             weights = np.array(LECTURE_KERNEL, float) if plain else drawn(seed or 0, 1, taps, -1, 3)
         worked = work_out(walk, np.zeros(0) if numbers is None else numbers, weights)
-    files = _draw(worked, svg, animated, (values, kernel_values), digits)
+    files = _draw(worked, svg, animated, (values, kernel_values), digits, force)
 
     if json:
         print(json_module.dumps(_document(walk, worked, files), allow_nan=False))
@@ -176,6 +177,7 @@ def _draw(
     animated: str | None,
     read: tuple[str | None, ...],
     digits: int,
+    force: bool,
 ) -> dict[str, str]:
     """Write what was asked for; both drawings are made before one is written."""
     if worked is None:
@@ -184,18 +186,24 @@ def _draw(
     if svg is not None:
         from hubel.draw.arithmetic import arithmetic_sheet
 
-        made["svg"] = (written_file("--svg", svg, read), arithmetic_sheet(worked, digits))
+        made["svg"] = (
+            destination("--svg", svg, (".svg",), read, force),
+            arithmetic_sheet(worked, digits),
+        )
     if animated is not None:
         from hubel.draw.animated import animated as animation
 
-        made["animated"] = (written_file("--animated", animated, read), animation(worked, digits))
+        made["animated"] = (
+            destination("--animated", animated, (".svg",), read, force),
+            animation(worked, digits),
+        )
     if len({path for path, _ in made.values()}) < len(made):
         raise UserError(f"--svg and --animated both name '{svg}'; give them different names")
     if made:
-        from hubel.draw.svg import write_svg
+        from hubel.draw.svg import to_text
 
         for name, (path, drawing) in made.items():
-            write_svg(path, drawing, f"--{name}")
+            write_file(f"--{name}", path, to_text(drawing))
     return {name: str(path) for name, (path, _) in made.items()}
 
 

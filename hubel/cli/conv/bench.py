@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hubel.cli.conv_options import sizes, sizes_per_dim, written_padding
+from hubel.cli.conv.options import sizes, sizes_per_dim, written_padding
 from hubel.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _network(name: str, img_size: int, batch_size: int) -> "dict[ConvCase, list[
     import torch
     from torchvision import models
 
-    from hubel.conv.layers import conv_cases
+    from hubel.conv.networks import distinct_cases
     from hubel.models import MODELS, ModelSpec, build
 
     with torch.device("meta"):
@@ -128,10 +128,7 @@ def _network(name: str, img_size: int, batch_size: int) -> "dict[ConvCase, list[
         else:
             known = [*MODELS.names(), *models.list_models(module=models)]
             raise UserError(f"--model '{name}' is not known; {suggestion(name, known)}")
-    cases: dict[ConvCase, list[str]] = {}
-    for layer, case in conv_cases(network, (batch_size, 3, img_size, img_size)).items():
-        cases.setdefault(case, []).append(layer)
-    return cases
+    return distinct_cases(network, (batch_size, 3, img_size, img_size))
 
 
 def _document(
@@ -172,7 +169,9 @@ def _row(one: "Measured", torchs: "Measured", case: "ConvCase") -> dict[str, Any
         "extra_mb": one.extra_bytes / 1e6,
     }
     if torchs.refused is None:
-        row["times_faster_than_torch"] = one.times_faster(torchs)[0]
+        middle, low, high = one.times_faster(torchs)
+        row["times_faster_than_torch"] = middle
+        row["times_faster_than_torch_range"] = [low, high]
     return row
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hubel.cli.output import destination, write_file
 from hubel.errors import UserError, printable
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def filter(
         help="sobel (default), prewitt, scharr, laplacian, laplacian8, gaussian, box, sharpen, "
         'emboss, identity, gabor; or numbers: "1 0 -1; 2 0 -2; 1 0 -1" (fractions too: 1/9).',
     ),
-    kernel_file: str | None = typer.Option(
+    kernel_values: str | None = typer.Option(
         None, help="CSV file with the kernel's numbers, one row a line; in place of --kernel."
     ),
     direction: str | None = typer.Option(
@@ -73,7 +74,7 @@ def filter(
     pixels = _read(source)
     chosen = _filter(
         kernel,
-        kernel_file,
+        kernel_values,
         pixels.ndim - 1,
         {
             "direction": direction,
@@ -89,9 +90,12 @@ def filter(
     from hubel.draw.filter_sheet import filter_sheet, sheet_file
 
     # Checked before the work, so that a wrong name costs nothing.
-    name = output or f"{source.stem}-{chosen.name}.png"
-    sheet = _destination("--output", name, (".png", ".svg"), source, force, number=not output)
-    values = _destination("--raw", raw, (".npy",), source, force) if raw else None
+    read = (picture, kernel_values)
+    if output is None:
+        sheet = _free_name(f"{source.stem}-{chosen.name}")
+    else:
+        sheet = destination("--output", output, (".png", ".svg"), read, force)
+    values = destination("--raw", raw, (".npy",), read, force) if raw is not None else None
 
     filtered = filter_picture(pixels, chosen, border=border, colour=colour, flip=flip)
     drawn = filter_sheet(pixels, filtered, name=source.name, show=show)
@@ -99,13 +103,21 @@ def filter(
         content = io.BytesIO()
         result = filtered.result
         np.save(content, result[..., 0] if result.shape[-1] == 1 else result)
-        _write("--raw", values, content.getvalue())
-    _write("--output", sheet, sheet_file(drawn, sheet.suffix))
+        write_file("--raw", values, content.getvalue())
+    write_file("--output", sheet, sheet_file(drawn, sheet.suffix))
     facts = _facts(source, pixels, filtered, show or filtered.natural_show, sheet, values)
     if json:
-        print(json_module.dumps(facts))
+        print(json_module.dumps(facts, allow_nan=False))
     else:
         _print(facts, chosen)
+
+
+def _free_name(stem: str) -> Path:
+    """`stem`.png in the working folder, or the first of `stem`-2.png, … that is free."""
+    from hubel.data.paths import exists
+
+    names = itertools.chain([stem], (f"{stem}-{n}" for n in itertools.count(2)))
+    return next(p for p in (Path(f"{name}.png") for name in names) if not exists(p))
 
 
 def _read(path: Path) -> "Array":
@@ -138,13 +150,13 @@ def _read(path: Path) -> "Array":
 
 
 def _filter(
-    kernel: str | None, kernel_file: str | None, dims: int, settings: dict[str, Any]
+    kernel: str | None, kernel_values: str | None, dims: int, settings: dict[str, Any]
 ) -> "Filter":
     """The filter that the options ask for."""
     from hubel.conv.filter_kernels import kernel_of_numbers, make_filter
     from hubel.data.paths import is_file
 
-    if kernel_file is None:
+    if kernel_values is None:
         kernel = "sobel" if kernel is None else kernel
         if kernel[:1].isalpha() and not any(c in kernel for c in " ,;"):
             return make_filter(kernel, dims, **settings)
@@ -152,14 +164,14 @@ def _filter(
     else:
         if kernel is not None:
             raise UserError(
-                f"--kernel and --kernel-file cannot both be given, got '{kernel}' and "
-                f"'{kernel_file}'; leave one out"
+                f"--kernel and --kernel-values cannot both be given, got '{kernel}' and "
+                f"'{kernel_values}'; leave one out"
             )
-        where = f"--kernel-file '{kernel_file}'"
-        if not is_file(Path(kernel_file)):
+        where = f"--kernel-values '{kernel_values}'"
+        if not is_file(Path(kernel_values)):
             raise UserError(f"{where} is not a file; check the spelling")
         try:
-            text = Path(kernel_file).read_text("utf-8-sig")
+            text = Path(kernel_values).read_text("utf-8-sig")
         except UnicodeDecodeError:
             raise UserError(f"{where} is not text; give numbers, one row a line") from None
     for option, value in settings.items():
@@ -168,46 +180,6 @@ def _filter(
                 f"--{option} is for named kernels, got {value} with numbers; leave it out"
             )
     return kernel_of_numbers(text, where)
-
-
-def _destination(
-    option: str,
-    name: str,
-    suffixes: tuple[str, ...],
-    source: Path,
-    force: bool,
-    *,
-    number: bool = False,
-) -> Path:
-    """Where to write: never the input, nothing that exists unless forced, or a free name."""
-    from hubel.data.paths import exists, is_folder
-
-    path = Path(name)
-    if path.suffix.lower() not in suffixes:
-        raise UserError(f"{option} must end in {' or '.join(suffixes)}, got '{name}'")
-    if is_folder(path):
-        raise UserError(f"{option} '{name}' is a folder; name a file in it")
-    if not is_folder(path.parent):
-        raise UserError(f"{option} '{name}': the folder '{path.parent}' does not exist; make it")
-    if not exists(path) or (force and not path.samefile(source)):
-        return path
-    if number:
-        free = (path.with_stem(f"{path.stem}-{n}") for n in itertools.count(2))
-        return next(p for p in free if not exists(p))
-    if path.samefile(source):
-        raise UserError(f"{option} '{name}' is the picture itself; choose another name")
-    raise UserError(f"{option} '{name}' exists; choose another name, or replace it with --force")
-
-
-def _write(option: str, path: Path, content: bytes) -> None:
-    from hubel.runs import write_atomic
-
-    try:
-        write_atomic(path, content)
-    except OSError as error:
-        raise UserError(
-            f"{option} '{path}' could not be written: {error.strerror}; choose another place"
-        ) from error
 
 
 def _facts(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from hubel.cli.conv_options import (
+from hubel.cli.conv.options import (
     MAX_SIZE,
     as_json,
     as_kernel,
@@ -18,9 +18,9 @@ from hubel.cli.conv_options import (
     read_numbers,
     sizes,
     sizes_per_dim,
-    written_file,
     written_padding,
 )
+from hubel.cli.output import destination, write_file
 from hubel.errors import UserError, suggestion
 from hubel.shapes import Padding, format_shape
 
@@ -83,6 +83,7 @@ def lower(
     svg: str | None = typer.Option(
         None, "--svg", help="Draw input, matrix, product and taps on this sheet."
     ),
+    force: bool = typer.Option(False, "--force", help="Replace files that exist."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """The im2col matrix, its GEMM and its bytes; the taps of the implicit road; each method's
@@ -143,10 +144,11 @@ def lower(
     files = {}
     if svg is not None and lowered is not None:
         from hubel.draw.lowering import lowering_sheet
-        from hubel.draw.svg import write_svg
+        from hubel.draw.svg import to_text
 
-        path = written_file("--svg", svg, (values, kernel_values))
-        files["svg"] = str(write_svg(path, lowering_sheet(lowered, digits)))
+        path = destination("--svg", svg, (".svg",), (values, kernel_values), force)
+        write_file("--svg", path, to_text(lowering_sheet(lowered, digits)))
+        files["svg"] = str(path)
 
     if json:
         found = _document(case, dtype)

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from hubel.cli.conv_options import sizes, sizes_per_dim, written_padding
+from hubel.cli.conv.options import sizes, sizes_per_dim, written_padding
 from hubel.errors import UserError
 from hubel.shapes import (
     Padding,

@@ -7,9 +7,10 @@ import torch
 from torch import nn
 
 from hubel.conv.case import ConvCase, case_of
+from hubel.conv.swapping import Swapped
 from hubel.errors import UserError
 
-__all__ = ["conv_cases"]
+__all__ = ["conv_cases", "distinct_cases"]
 
 
 def conv_cases(model: nn.Module, input_shape: Sequence[int]) -> dict[str, ConvCase]:
@@ -17,11 +18,13 @@ def conv_cases(model: nn.Module, input_shape: Sequence[int]) -> dict[str, ConvCa
 
     `input_shape` is (n, c, *spatial). The model is not changed and nothing is computed: shapes
     are traced on torch's meta device, where tensors have no numbers. A layer that runs more
-    than once is entered once.
+    than once is entered once, as it ran last.
     """
     found: dict[str, ConvCase] = {}
     twin = copy.deepcopy(model).to("meta").eval()
     for name, module in twin.named_modules():
+        if isinstance(module, Swapped):
+            module.method = "torch"  # which needs no numbers, either
         if isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d):
 
             def note(
@@ -46,4 +49,12 @@ def conv_cases(model: nn.Module, input_shape: Sequence[int]) -> dict[str, ConvCa
             f"the network {type(model).__name__} does not take an input of shape "
             f"{tuple(input_shape)}: {error}"
         ) from None
+    return found
+
+
+def distinct_cases(model: nn.Module, input_shape: Sequence[int]) -> dict[ConvCase, list[str]]:
+    """The different convolutions among `conv_cases`, each with the names of its layers."""
+    found: dict[ConvCase, list[str]] = {}
+    for name, case in conv_cases(model, input_shape).items():
+        found.setdefault(case, []).append(name)
     return found

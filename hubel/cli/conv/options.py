@@ -23,7 +23,6 @@ __all__ = [
     "read_numbers",
     "sizes",
     "sizes_per_dim",
-    "written_file",
     "written_padding",
 ]
 
@@ -213,17 +212,6 @@ def drawn(seed: int, stream: int, shape: Sequence[int], low: int, high: int) -> 
 
     generator = np.random.default_rng((seed, stream))
     return generator.integers(low, high, tuple(shape)).astype(np.float64)
-
-
-def written_file(option: str, name: str, inputs: Sequence[str | None]) -> Path:
-    """Where a drawing goes; `UserError` if that is a file that was read."""
-    from hubel.data.paths import expanded
-
-    path = expanded(name)
-    for other in inputs:
-        if other is not None and path.exists() and path.samefile(expanded(other)):
-            raise UserError(f"{option} '{name}' is the file that is read; give it another name")
-    return path
 
 
 def as_json(numbers: "NDArray[Any] | None") -> Any:
