@@ -53,6 +53,8 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> T:
         self._load()
+        if not isinstance(name, str):
+            raise UserError(f"{self.kind} takes a name, got {name!r}; give one as text")
         if name not in self._entries:
             raise UserError(f"{self.kind} '{name}' is not known; {suggestion(name, self._entries)}")
         return self._entries[name]

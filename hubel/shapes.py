@@ -41,6 +41,10 @@ Padding: TypeAlias = int | Literal["same", "valid"] | Sequence[int | tuple[int, 
 """One int; one int or one (low, high) pair for each dimension; 'valid' (none); or 'same'."""
 
 
+# torch counts sizes in 64 bits and cuDNN in 32.
+_LARGEST = 2**31 - 1
+
+
 def format_shape(*sizes: int) -> str:
     """`3×32×32`, the way every message and report writes a shape."""
     return "×".join(str(s) for s in sizes)
@@ -56,6 +60,8 @@ def per_dim(value: PerDim, dims: int, name: str = "value") -> tuple[int, ...]:
     # A bool is an int to Python, never a size to a person.
     if any(isinstance(v, bool) or not isinstance(v, int) for v in values):
         raise UserError(f"{name} takes whole numbers, got {value!r}")
+    if any(abs(v) > _LARGEST for v in values):
+        raise UserError(f"{name} takes numbers up to {_LARGEST:,}, got {value!r}")
     if len(values) != dims:
         raise UserError(
             f"{name} takes one int or {dims} of them (one for each spatial dimension), got {values}"
@@ -72,12 +78,15 @@ def require_at_least(name: str, values: Sequence[int], least: int) -> None:
 
 def check_groups(in_channels: int, out_channels: int, groups: int) -> None:
     """Raise `UserError` unless both numbers of channels can be divided into `groups`."""
-    require_at_least("in_channels", (in_channels,), 1)
-    require_at_least("out_channels", (out_channels,), 1)
-    require_at_least("groups", (groups,), 1)
+    for name, number in (
+        ("in_channels", in_channels),
+        ("out_channels", out_channels),
+        ("groups", groups),
+    ):
+        require_at_least(name, per_dim(number, 1, name), 1)
     for name, channels in (("in_channels", in_channels), ("out_channels", out_channels)):
         if channels % groups:
-            fitting = [g for g in range(1, channels + 1) if channels % g == 0]
+            fitting = [g for g in range(1, min(channels, 4096) + 1) if channels % g == 0]
             raise UserError(
                 f"{name} must be divisible by groups, got {name} {channels} and groups {groups}; "
                 f"{channels} can be divided by {', '.join(map(str, fitting[-6:]))}"

@@ -388,3 +388,23 @@ def test_volumes_are_slices_apart_by_empty_lines(tmp_path):
     path.write_text("1\t2\n3;4\n\n# second slice\n5 6\n7 8\n")
     assert read_numbers("--values", str(path)).tolist() == [[[1, 2], [3, 4]], [[5, 6], [7, 8]]]
     assert matrix_lines(np.array([[[1.0]], [[-22.5]]]), 1) == ["    1.0", "", "  −22.5"]
+
+
+def test_groups_of_a_prime_number_of_channels_are_refused_at_once(refused):
+    said = refused("parameters", "--in-channels", "999999937", "--groups", "2")
+    assert "in_channels must be divisible by groups, got in_channels 999999937 and groups 2" in said
+
+
+def test_names_of_files_are_written_out_safely(conv, tmp_path):
+    done = conv("arithmetic", "--svg", tmp_path / "e\x1b[31m.svg")
+    assert "\x1b" not in done.stdout
+    assert "e\\x1b[31m.svg" in done.stdout
+
+
+def test_windows_are_worked_out_in_the_terminal(conv):
+    said = tidy(conv("arithmetic"))
+    assert "  1,1  0·0 + 0·1 + 0·2 + 0·2 + 3·2 + 3·0 + 0·0 + 0·1 + 0·2 = 6\n" in said
+    assert "drawn with seed" not in said
+    assert "kernel (drawn with seed 0; give yours: --kernel-values)" in tidy(
+        conv("arithmetic", "--kernel", "2")
+    )

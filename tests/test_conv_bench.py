@@ -10,6 +10,7 @@ from torch import nn
 
 from hubel.cli.main import main
 from hubel.conv import measure as measuring
+from hubel.conv import swap
 from hubel.conv.case import ConvCase
 from hubel.conv.measure import Measured, Peaks, measure, measure_peaks
 from hubel.conv.networks import conv_cases
@@ -99,7 +100,20 @@ def test_bench_prints_a_table_of_every_method(bench):
     for name in ("torch", "implicit", "im2col", "direct", "fft", "winograd4", "tensor_core"):
         assert name in out
     assert max(map(len, out.splitlines())) <= 80
-    assert "geometric means, times faster than torch" in out
+    assert "times torch's speed (above 1 is faster), geometric means" in out
+
+
+def test_auto_can_be_measured_and_swapped_networks_have_layers(bench):
+    code, out, _ = bench("--layer", "3,8x8,4,3", "--method", "auto", "--json")
+    methods = [row["method"] for row in json.loads(out)["layers"][0]["methods"]]
+    assert (code, methods) == (0, ["torch", "auto"])
+    model = swap(nn.Sequential(nn.Conv2d(3, 4, 3)), "implicit")
+    assert list(conv_cases(model, (1, 3, 8, 8))) == ["0"]
+    assert model[0].method == "implicit"
+
+
+def test_sixteen_bits_do_not_stall_the_ceiling(bench):
+    assert bench("--layer", "3,8x8,4,3", "--method", "torch", "--dtype", "float16")[0] == 0
 
 
 def test_bench_of_a_network_in_json(bench):
@@ -126,6 +140,8 @@ def test_bench_of_a_network_in_json(bench):
         (("--dtype", "int8"), "--dtype 'int8' is not known"),
         (("--device", "tpu"), "--device takes cpu, or cuda where torch sees a GPU, got 'tpu'"),
         (("--model", "vgg16", "--img-size", "4"), "VGG does not take an input of shape"),
+        (("--model", "vit_b_16", "--img-size", "100"), "does not take an input of shape"),
+        (("--layer", "1,1000000x1000000,1,3"), "at most 2,147,483,648 numbers"),
     ],
 )
 def test_bench_refuses_in_one_line(bench, words, message):

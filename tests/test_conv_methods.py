@@ -239,6 +239,11 @@ GOOD = (torch.zeros(1, 4, 5, 5), torch.zeros(6, 4, 3, 3), torch.zeros(6))
         ),
         ({"bias": torch.full((6,), math.inf)}, r"bias must hold finite numbers, got inf at \(0,\)"),
         ({"method": "gemm"}, "method 'gemm' is not known"),
+        ({"method": None}, "method takes a name, got None"),
+        ({"groups": 1.0}, "groups takes whole numbers, got 1.0"),
+        ({"padding": 10**12}, "padding takes numbers up to 2,147,483,647"),
+        ({"weight": [[1.0]]}, "weight takes a dense tensor, got list"),
+        ({"input": torch.zeros(1, 4, 5, 5).to_sparse()}, "got torch.sparse_coo one; convert it"),
         ({"method": "winograd", "stride": 2}, "method 'winograd' .*stride.*'auto' or 'implicit'"),
         ({"method": "tensor_core"}, "method 'tensor_core' runs on cuda only, got cpu"),
     ],
@@ -323,8 +328,20 @@ def test_swap_refuses_what_it_cannot_do():
     with pytest.raises(UserError, match="layer '1' is a Standardised, a subclass"):
         swap(model, "im2col")
     assert type(model[0]) is nn.Conv2d  # nothing was changed
-    with pytest.raises(UserError, match="method 'winograd' takes kernel_size 3"):
-        swap(nn.Conv2d(1, 1, 5), "winograd")(torch.zeros(1, 1, 8, 8))
+    with pytest.raises(UserError, match=r"layer '2': method 'winograd' takes stride 1 .*otherwise"):
+        swap(network(), "winograd")
+
+
+def test_layers_beyond_a_methods_limits_take_the_other_one():
+    torch.manual_seed(0)
+    ours = network()
+    x = torch.randn(2, 3, 8, 8)
+    expected = ours(x)
+    swap(ours, "winograd", otherwise="implicit")
+    assert [ours[0].method, ours[2].method] == ["winograd", "implicit"]
+    assert "method=winograd" in repr(ours)
+    assert repr(ours[0]).startswith("Conv2d(")
+    torch.testing.assert_close(ours(x), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_a_swapped_resnet18_trains():
@@ -343,3 +360,15 @@ def test_a_swapped_resnet18_trains():
         optimizer.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.3 * losses[0]
+
+
+@pytest.mark.parametrize("method", ["auto", "torch"])
+def test_tensors_without_numbers_have_shapes(method):
+    x, w = torch.zeros(2, 3, 8, 8, device="meta"), torch.zeros(4, 3, 3, 3, device="meta")
+    assert conv(x, w, stride=2, method=method).shape == (2, 4, 3, 3)
+
+
+def test_float8_is_refused():
+    x = torch.zeros(1, 1, 3, 3).to(torch.float8_e4m3fn)
+    with pytest.raises(UserError, match=r"16 bits or more, got torch.float8_e4m3fn"):
+        conv(x, x)

@@ -348,3 +348,15 @@ def test_one_npy_file_alone(tmp_path):
         open_source(tmp_path / "images.npy")
     with pytest.raises(UserError, match=r"must come in pairs .* got the arrays images$"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "shape", ["(1000000, 1000000, 1000000, 1000000)", "(True, 5)", "(2," * 500 + "2" + ")" * 500]
+)
+def test_a_header_that_lies_about_its_shape_is_refused(tmp_path, shape):
+    header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header += b" " * (-(len(header) + 11) % 64) + b"\n"
+    path = tmp_path / "a.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(64))
+    with pytest.raises(UserError, match=r"is not a whole \.npy file"):
+        npy.open_npy(path)

@@ -39,8 +39,15 @@ def conv(
     Returns (n, out_channels, *output_size); the memory order is the method's choice.
 
     Raises `UserError` (a `ValueError`) for shapes that do not fit, mixed dtypes or devices,
-    numbers that are not finite, and for what the method cannot do.
+    numbers that are not finite, and for what the method cannot do. Of torch.func's transforms
+    only those of method 'torch' are torch's.
     """
+    for name, tensor in (("input", input), ("weight", weight), ("bias", bias)):
+        if tensor is None and name == "bias":
+            continue
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided:
+            got = f"{tensor.layout} one" if isinstance(tensor, Tensor) else type(tensor).__name__
+            raise UserError(f"{name} takes a dense tensor, got {got}; convert it")
     input, weight, bias = autocast(input, weight, bias)
     case = case_of(
         input, weight, bias, stride=stride, padding=padding, dilation=dilation, groups=groups

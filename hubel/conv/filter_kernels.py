@@ -67,6 +67,9 @@ class Filter:
         return all(abs(k.sum()) <= 1e-9 * max(abs(k).sum(), 1e-300) for k in self.kernels)
 
 
+_LARGEST = 1e12
+
+
 def make_filter(
     name: str,
     dims: int = 2,
@@ -92,6 +95,8 @@ def make_filter(
 
     Raises `UserError` for an unknown name, and for a parameter out of range or not the filter's.
     """
+    if not 1 <= dims <= 3:
+        raise UserError(f"dims must be 1, 2 or 3, got {dims}")
     if name not in _MAKERS:
         raise UserError(
             f"kernel '{name}' is not known; {suggestion(name, KERNELS)} "
@@ -150,6 +155,8 @@ def filter_of(numbers: Array, where: str = "kernel") -> Filter:
     """A filter of one kernel, any numbers. `UserError` where they are not real and finite."""
     if not numbers.size or numbers.dtype.kind not in "buif":
         raise UserError(f"{where} takes real numbers, got {numbers.dtype} of shape {numbers.shape}")
+    if np.isfinite(numbers).all() and np.abs(numbers.astype(np.float64)).max() > _LARGEST:
+        raise UserError(f"{where} takes numbers up to {_LARGEST:g}; scale the kernel down")
     if not np.isfinite(numbers).all():
         raise UserError(f"{where} takes finite numbers, got one that is not; correct that entry")
     _check_side(numbers.shape, where)

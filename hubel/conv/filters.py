@@ -84,6 +84,10 @@ class Shown:
     legend: str
 
 
+_MOST_PIXELS = 1 << 28
+_LARGEST = 1e100
+
+
 def correlate(
     values: Array, kernel: Array, *, border: str = "reflect", flip: bool = False
 ) -> Array:
@@ -95,6 +99,10 @@ def correlate(
     >>> correlate(np.array([1.0, 2, 4]), np.array([1.0, 0, -1]), border="constant")
     array([-2., -3.,  2.])
     """
+    if border not in _PAD_MODE:
+        raise UserError(f"border '{border}' is not known; {suggestion(str(border), _PAD_MODE)}")
+    if not kernel.size or not values.size:
+        raise UserError("kernel and values must hold numbers, got an empty array")
     if kernel.ndim != values.ndim:
         raise UserError(
             f"kernel must have as many axes as the values ({values.ndim}), got {kernel.ndim}"
@@ -151,22 +159,17 @@ def filter_picture(
         colour = "luminance" if kernel.finds_change else "channel"
     _check_choice("colour", colour, COLOURS)
     values: Array = _luminance(pixels) if colour == "luminance" else pixels.astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        responses = tuple(
-            np.stack(
-                [
-                    correlate(values[..., c], _with_axes(k, dims), border=border, flip=flip)
-                    for c in range(values.shape[-1])
-                ],
-                axis=-1,
-            )
-            for k in kernel.kernels
+    responses = tuple(
+        np.stack(
+            [
+                correlate(values[..., c], _with_axes(k, dims), border=border, flip=flip)
+                for c in range(values.shape[-1])
+            ],
+            axis=-1,
         )
-        result = _combined(responses, kernel.combine)
-    if not np.isfinite(result).all():
-        raise UserError(
-            "pixels and kernel are too large: their products overflow float64; scale them down"
-        )
+        for k in kernel.kernels
+    )
+    result = _combined(responses, kernel.combine)
     return Filtered(kernel, border, colour, flip, responses, result)
 
 
@@ -257,3 +260,10 @@ def _check_pixels(pixels: Array) -> None:
         raise UserError(f"pixels must be real numbers, got {pixels.dtype}; convert them")
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise UserError("pixels hold values that are not finite; replace them: np.nan_to_num")
+    if pixels.size > _MOST_PIXELS:
+        raise UserError(
+            f"pixels hold {pixels.size:,} numbers, at most {_MOST_PIXELS:,} are filtered; cut out "
+            f"or shrink the picture"
+        )
+    if max(abs(pixels.min().astype(float)), abs(pixels.max().astype(float))) > _LARGEST:
+        raise UserError(f"pixels must be numbers up to {_LARGEST:g}; scale them down")

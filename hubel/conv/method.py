@@ -1,6 +1,7 @@
 """What every way to compute a convolution offers, and the list of them."""
 
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -91,7 +92,7 @@ class _Contraction(torch.autograd.Function):
         }
         # Tensors have their final dtype: autocast, around a backward pass too, must not change
         # the products inside.
-        with torch.autocast(first.device.type, enabled=False):
+        with _exact(first.device.type):
             return _own(compute[wanted](first, second, case))
 
     @staticmethod
@@ -105,6 +106,12 @@ class _Contraction(torch.autograd.Function):
             for name, needed in zip(names, ctx.needs_input_grad[3:], strict=True)
         ]
         return None, None, None, *gradients
+
+
+def _exact(device_type: str) -> AbstractContextManager[object]:
+    if not torch.amp.is_autocast_available(device_type):
+        return nullcontext()
+    return torch.autocast(device_type, enabled=False)
 
 
 def _own(result: Tensor) -> Tensor:

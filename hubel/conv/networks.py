@@ -44,7 +44,7 @@ def conv_cases(model: nn.Module, input_shape: Sequence[int]) -> dict[str, ConvCa
             module.register_forward_pre_hook(note)
     try:
         twin(torch.empty(*input_shape, device="meta"))
-    except (RuntimeError, ValueError) as error:
+    except Exception as error:  # whatever a network of others raises
         raise UserError(
             f"the network {type(model).__name__} does not take an input of shape "
             f"{tuple(input_shape)}: {error}"

@@ -23,7 +23,8 @@ MAX_ARRAY_BYTES = 16 << 30
 
 _BROKEN = (
     ValueError, EOFError, OSError, SyntaxError, zipfile.BadZipFile, zlib.error, RuntimeError,
-    NotImplementedError, KeyError, struct.error,
+    NotImplementedError, KeyError, struct.error, OverflowError, TypeError, RecursionError,
+    MemoryError,
 )  # fmt: skip
 
 
@@ -104,6 +105,9 @@ def _mapped(
 ) -> Array:
     if not math.prod(shape) or not dtype.itemsize:  # nothing to map
         return np.zeros(shape, dtype)
+    declared, held = math.prod(shape) * dtype.itemsize, path.stat().st_size - offset
+    if declared > held:  # numpy would multiply the sizes in 64 bits
+        raise ValueError(f"its header declares {declared:,} bytes, it holds {held:,}")
     mapped: Array = np.memmap(
         path, dtype=dtype, mode="r", offset=offset, shape=shape, order="F" if fortran else "C"
     )

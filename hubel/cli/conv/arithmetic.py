@@ -1,6 +1,8 @@
 """`hubel conv arithmetic`: the sizes of a convolution step by step, its windows and sums."""
 
+import itertools
 import json as json_module
+import math
 import textwrap
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from hubel.cli.conv.options import (
     written_padding,
 )
 from hubel.cli.output import destination, write_file
-from hubel.errors import UserError
+from hubel.errors import UserError, printable
 from hubel.shapes import Padding, dropped_pixels, format_shape
 
 if TYPE_CHECKING:
@@ -27,6 +29,9 @@ if TYPE_CHECKING:
     from hubel.conv.worked import Operation, Walk, Worked
 
 __all__ = ["arithmetic"]
+
+_WIDTH = 80
+_WINDOWS_SHOWN = 16
 
 _POOLS = ("max", "average")
 
@@ -127,6 +132,7 @@ def arithmetic(
     if digits is None:
         digits = 1 if operation == "average" else 2
 
+    made_up: dict[str, str] = {}  # what to say of numbers that nobody gave
     worked = None
     if walk.workable or svg is not None or animated is not None:
         import numpy as np
@@ -135,19 +141,23 @@ def arithmetic(
         if numbers is None and walk.workable:
             drawn_ones = drawn(seed or 0, 0, size, 0, 4)
             numbers = np.array(LECTURE_INPUT, float) if lectures else drawn_ones
+            if not lectures:
+                made_up["input"] = f" (drawn with seed {seed or 0}; give yours with --values)"
         if weights is None and walk.workable and pool is None:
             plain = lectures and taps == (3, 3)
             weights = np.array(LECTURE_KERNEL, float) if plain else drawn(seed or 0, 1, taps, -1, 3)
+            if not plain:
+                made_up["kernel"] = f" (drawn with seed {seed or 0}; give yours: --kernel-values)"
         worked = work_out(walk, np.zeros(0) if numbers is None else numbers, weights)
     files = _draw(worked, svg, animated, (values, kernel_values), digits, force)
 
     if json:
         print(json_module.dumps(_document(walk, worked, files), allow_nan=False))
         return
-    for line in _report(walk, worked, digits):
+    for line in _report(walk, worked, digits, made_up):
         print(line)
     for name, path in files.items():
-        print(f"{name}: {path}")
+        print(printable(f"{name}: {path}"))
 
 
 def _operation(pool: str | None, transposed: bool) -> "Operation":
@@ -276,7 +286,9 @@ def _numbers(worked: "Worked") -> dict[str, Any]:
     }
 
 
-def _report(walk: "Walk", worked: "Worked | None", digits: int) -> list[str]:
+def _report(
+    walk: "Walk", worked: "Worked | None", digits: int, made_up: dict[str, str]
+) -> list[str]:
     from hubel.conv.size_steps import receptive_field, same_size_padding, size_steps
     from hubel.conv.worked import MAX_GRID, MAX_PRODUCTS
     from hubel.draw.arithmetic import described
@@ -287,7 +299,7 @@ def _report(walk: "Walk", worked: "Worked | None", digits: int) -> list[str]:
             axis = f"{step.axis}s" if number == 0 else ""
             lines.append(f"{axis:<10} {what:<13} {formula}")
     lines.append("")
-    facts = [("output", f"{format_shape(*walk.output_size)} = {walk.num_outputs:,} numbers")]
+    facts = [("output", _numbered(walk.output_size))]
     field = receptive_field(walk)
     if field is not None:
         start = ", ".join(str(s).replace("-", "−") for s in field.start)
@@ -305,7 +317,7 @@ def _report(walk: "Walk", worked: "Worked | None", digits: int) -> list[str]:
     kept = same_size_padding(walk)
     if kept is not None:
         sides = "×".join(str(a) if a == b else f"{a}:{b}" for a, b in kept)
-        facts.append(("keeps the size", f"padding {sides}"))
+        facts.append(("size is kept by", f"padding {sides}"))
     facts += _unseen_words(walk)
     lines += [f"{name:<18} {words}" for name, words in facts]
     if worked is None:
@@ -317,9 +329,42 @@ def _report(walk: "Walk", worked: "Worked | None", digits: int) -> list[str]:
         return lines
     shown = {"input": worked.input, "kernel": worked.kernel, "output": worked.output}
     for name, numbers in shown.items():
+        if name == "output":
+            lines += _windows(worked, digits)
         if numbers is not None:
-            lines += ["", name, *matrix_lines(numbers, digits)]
+            lines += ["", f"{name}{made_up.get(name, '')}", *matrix_lines(numbers, digits)]
     return lines
+
+
+def _numbered(size: tuple[int, ...]) -> str:
+    number = math.prod(size)
+    shape = f"{format_shape(*size)} = " if len(size) > 1 else ""
+    return f"{shape}{number:,} number{'s' * (number != 1)}"
+
+
+def _windows(worked: "Worked", digits: int) -> list[str]:
+    """A line a window, value·weight for each tap, where they are few and short."""
+    from hubel.draw.arithmetic import factors, sum_line
+
+    walk = worked.walk
+    if walk.num_outputs > _WINDOWS_SHOWN:
+        return []
+    taps = list(itertools.product(*map(range, walk.kernel_size)))
+    width = max(len(_place(stop)) for stop in walk.stops())
+    lines = []
+    for stop in walk.stops():
+        line = sum_line(worked, stop, digits)
+        if worked.kernel is not None:
+            terms = " + ".join(factors(worked, stop, tap, digits) for tap in taps)
+            line = f"{terms} = {line.rpartition(' = ')[2]}"
+        lines.append(f"  {_place(stop):<{width}}  {line}")
+    if max(map(len, lines)) > _WIDTH:
+        return []
+    return ["", "windows, by output (row, column)" if len(taps[0]) == 2 else "windows", *lines]
+
+
+def _place(stop: tuple[int, ...]) -> str:
+    return ",".join(str(index + 1) for index in stop)
 
 
 def _unseen_words(walk: "Walk") -> list[tuple[str, str]]:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["filter"]
 
+_LARGEST_PICTURE = 1 << 30
+_LARGEST_KERNEL = 1 << 20
+
 
 def filter(
     picture: str = typer.Argument(
@@ -112,6 +115,14 @@ def filter(
         _print(facts, chosen)
 
 
+def _check_bytes(option: str, path: Path, most: int) -> None:
+    size = path.stat().st_size
+    if size > most:
+        raise UserError(
+            f"{option} '{path}' has {size:,} bytes, at most {most:,} are read; give a smaller file"
+        )
+
+
 def _free_name(stem: str) -> Path:
     """`stem`.png in the working folder, or the first of `stem`-2.png, … that is free."""
     from hubel.data.paths import exists
@@ -132,6 +143,7 @@ def _read(path: Path) -> "Array":
     if not is_file(path):
         raise UserError(f"PICTURE '{path}' is not a regular file; name one picture")
     if path.suffix.lower() != ".npy":
+        _check_bytes("PICTURE", path, _LARGEST_PICTURE)
         try:
             return decode_picture(path.read_bytes())
         except UnreadableSampleError as error:
@@ -170,6 +182,7 @@ def _filter(
         where = f"--kernel-values '{kernel_values}'"
         if not is_file(Path(kernel_values)):
             raise UserError(f"{where} is not a file; check the spelling")
+        _check_bytes("--kernel-values", Path(kernel_values), _LARGEST_KERNEL)
         try:
             text = Path(kernel_values).read_text("utf-8-sig")
         except UnicodeDecodeError:

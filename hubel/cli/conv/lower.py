@@ -21,7 +21,7 @@ from hubel.cli.conv.options import (
     written_padding,
 )
 from hubel.cli.output import destination, write_file
-from hubel.errors import UserError, suggestion
+from hubel.errors import UserError, printable, suggestion
 from hubel.shapes import Padding, format_shape
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def lower(
     for line in _report(case, lowered, dtype, digits):
         print(line)
     for name, written in files.items():
-        print(f"{name}: {written}")
+        print(printable(f"{name}: {written}"))
 
 
 def _filled_in(
@@ -202,7 +202,7 @@ def _memory(case: "ConvCase", dtype: str) -> list[dict[str, Any]]:
                 "summary": method.summary,
                 "extra_memory": method.extra_memory,
                 "extra_elements": elements,
-                "extra_bytes": None if elements is None else elements * _BYTES[dtype],
+                "extra_bytes": None if elements is None else elements * 4,
                 "cannot": limit,
             }
         )
@@ -313,7 +313,8 @@ def _report(case: "ConvCase", lowered: "Lowered | None", dtype: str, digits: int
     yield ""
     yield from _tap_lines(case)
     yield ""
-    yield f"extra memory of each method beside the output, as {dtype}"
+    yield "extra memory of each method beside the output, at most, as float32 (N samples,"
+    yield "C and K in and out channels, H·W padded input, P·Q output, R·S taps, G groups)"
     yield ""
     for row in facts["methods"]:
         size = "cannot" if row["cannot"] else _bytes(row["extra_bytes"])
