@@ -1,8 +1,8 @@
 """Which method 'auto' takes: rules from measurements, of the case alone.
 
-A rule stands here only where a method was at least 1.5 times faster than torch's own
-convolution on two cores (docs/benchmarks.md has the table); everywhere else, and on every
-device that was not measured, the answer is torch.
+A rule stands here only where a method was far faster than torch's own convolution on two cores
+(`benchmarks/conv_auto.py`, docs/benchmarks.md); everywhere else, and on every device that was not
+measured, the answer is torch.
 """
 
 import math
