@@ -16,7 +16,7 @@ __all__ = ["Implicit"]
 TILE_ELEMENTS = 1 << 19
 # It stays far below the matrix that im2col would make, but large enough for a GEMM.
 LEAST_PIXELS = 256
-LOWERED_PART = 24
+LOWERED_PART = 27
 
 
 class Implicit(Method):
@@ -36,7 +36,7 @@ class Implicit(Method):
     summary = "one GEMM a tap on shifted views, accumulated; no lowered matrix (Zhou et al. 2021)"
     extra_memory = (
         "R·S·C·K/G the weight + about T·C a tile of T = min(2^19 / max(C, K), "
-        "max(256, N·P·Q·R·S/24)) pixels; + T·(C + K) with groups, + T·K where padding does not "
+        "max(256, N·P·Q·R·S/27)) pixels; + T·(C + K) with groups, + T·K where padding does not "
         "keep the size"
     )
 
