@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from hubel.layers import average_pool, conv
-from hubel.models import MODELS, Model, require_size
+from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["LeNet5", "lenet5"]
 
@@ -55,15 +55,39 @@ class LeNet5(Model):
         return output
 
 
-@MODELS.register("lenet5")
 def lenet5(
     *,
     in_channels: int,
     num_classes: int,
     input_size: tuple[int, ...],
-    spatial_dims: int = 2,
-    dropout: float = 0.0,
+    spatial_dims: int,
+    dropout: float | None,
+    stem: Stem,
 ) -> Model:
-    """LeNet-5 for any input of at least 16 pixels a side; the paper's is 32."""
-    require_size("lenet5", input_size, 16)
-    return LeNet5(in_channels, num_classes, input_size, spatial_dims, dropout)
+    """The network for any input of at least 16 pixels a side; it has one stem."""
+    rate = 0.0 if dropout is None else dropout
+    return LeNet5(in_channels, num_classes, input_size, spatial_dims, rate)
+
+
+MODELS.register("lenet5")(
+    Architecture(
+        builder=lenet5,
+        title="Gradient-based learning applied to document recognition",
+        authors="LeCun, Bottou, Bengio and Haffner",
+        year=1998,
+        source="Proceedings of the IEEE 86(11), p. 2278",
+        idea=(
+            "A digit is recognised from its pixels alone, without features made by hand. "
+            "Convolutions share their few weights over the picture, and sub-sampling makes the answer tolerant to small shifts. "
+            "All of it is trained at once by gradient descent."
+        ),
+        blocks="C1 6@5×5, S2, C3 16@5×5, S4, C5 120, F6 84, each followed by tanh.",
+        introduced="the convolutional network trained end to end",
+        num_params=61_706,
+        macs=416_520,
+        smallest=16,
+        input_side=32,
+        in_channels=1,
+        num_classes=10,
+    )
+)
