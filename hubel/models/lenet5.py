@@ -78,7 +78,8 @@ MODELS.register("lenet5")(
         source="Proceedings of the IEEE 86(11), p. 2278",
         idea=(
             "A digit is recognised from its pixels alone, without features made by hand. "
-            "Convolutions share their few weights over the picture, and sub-sampling makes the answer tolerant to small shifts. "
+            "Convolutions share their few weights over the picture, and sub-sampling makes the "
+            "answer tolerant to small shifts. "
             "All of it is trained at once by gradient descent."
         ),
         blocks="C1 6@5×5, S2, C3 16@5×5, S4, C5 120, F6 84, each followed by tanh.",

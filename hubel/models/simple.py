@@ -96,7 +96,9 @@ MODELS.register("simple")(
             "A hidden dense layer combines what they found, and a last one scores the classes. "
             "It is small enough to train on a laptop in minutes."
         ),
-        blocks="3 × [conv 3×3, max pool 2, ReLU] with 16, 32 and 64 channels, then 512 hidden features.",
+        blocks=(
+            "3 × [conv 3×3, max pool 2, ReLU] with 16, 32 and 64 channels, then 512 hidden features."
+        ),
         introduced="the network that a learner writes first",
         num_params=553_514,
         macs=3_331_072,
