@@ -23,8 +23,10 @@ torchvision_models = pytest.importorskip("torchvision.models")
 NAMES = MODELS.names()
 WITH_SMALL_STEM = [name for name in NAMES if MODELS[name].smallest_small is not None]
 WITH_TORCHVISION = [name for name in NAMES if MODELS[name].torchvision is not None]
+MIDDLING = 3_000_000
+"""Parameters from which only the smallest network of a paper is in the default tests."""
 LARGE = 30_000_000
-"""Parameters from which a network is not filled with numbers in a default test."""
+"""Parameters from which not even that one is, where it needs its paper's dense layers."""
 
 
 def stems(name: str) -> list[Stem]:
@@ -52,7 +54,7 @@ def smallest_of_its_paper(name: str) -> bool:
 
 def slow_if(name: str, *, large_counts: bool) -> tuple[pytest.MarkDecorator, ...]:
     """The mark of a network that is too heavy for a default test."""
-    heavy = not smallest_of_its_paper(name)
+    heavy = MODELS[name].num_params > MIDDLING and not smallest_of_its_paper(name)
     heavy |= large_counts and MODELS[name].num_params > LARGE
     return (pytest.mark.slow,) if heavy else ()
 
