@@ -21,7 +21,7 @@ def test_a_network_that_does_not_fit_says_so_in_shapes():
     with pytest.raises(
         UserError,
         match=r"Linear expects 256 features, the map before it is 32×6×6 = 1152 for a 3×32×32 "
-        r"input \(layer '7'\); make it Linear\(1152, 10\)",
+        r"input \(layer '7'\); make it nn.Linear\(1152, 10\)",
     ):
         check_fits(slide_network(256), (3, 32, 32))
     assert check_fits(slide_network(1152), (3, 32, 32)) == (10,)
