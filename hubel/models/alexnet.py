@@ -16,8 +16,8 @@ What differs from the papers: torch's initialisation (close to their N(0, 0.01) 
 this size; biases are not 1); normalisation runs over the maps of both groups, as the formula of
 §3.3 has it; an average pool to 6×6 before the dense layers, which does nothing at 227 (224 in
 one tower) and lets other sizes fit. In 3-D it is 3×3×3, so that the first dense layer has fewer
-weights than in 2-D. The small stem is a 3×3 convolution with stride 1, and its dense layers see
-3 positions a side: strides of 2, 4 and 8 instead of 8, 16 and 32.
+weights than in 2-D. The small stem is a 3×3 convolution with stride 1: strides of 2, 4 and 8
+instead of 8, 16 and 32. Its dense layers see 3 positions a side and have 1024 units.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,6 @@ from hubel.layers import adaptive_average_pool, conv, max_pool
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["AlexNet", "alexnet", "alexnet_one_tower"]
-
-_HIDDEN = 4096
 
 
 @dataclass(frozen=True)
@@ -90,16 +88,17 @@ class AlexNet(Model):
             )
         )
         side = 6 if spatial_dims == 2 and not small else 3
+        hidden = 1024 if small else 4096
         self.head = nn.Sequential(
             adaptive_average_pool(spatial_dims, side),
             nn.Flatten(),  # (n, c5, *side) -> (n, c5·side^dims)
             nn.Dropout(dropout),
-            nn.Linear(c5 * side**spatial_dims, _HIDDEN),
+            nn.Linear(c5 * side**spatial_dims, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.Linear(hidden, hidden),
             nn.ReLU(),
-            nn.Linear(_HIDDEN, num_classes),
+            nn.Linear(hidden, num_classes),
         )
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
