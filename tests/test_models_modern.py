@@ -8,7 +8,7 @@ from torch import nn
 from hubel.errors import UserError
 from hubel.layers import ChannelNorm, StochasticDepth
 from hubel.models import MODELS, ModelSpec, build
-from hubel.models.vit import BASE, Size, ViT, vit
+from hubel.models.vit import BASE, Block, Size, ViT, vit
 
 MODERN = ["vit_tiny", "mobilenet_v3", "efficientnet_b0", "convnext_tiny"]
 PAIRS = {
@@ -201,6 +201,14 @@ def test_dropout_is_the_papers_own_unless_asked_for():
         assert set(chances(on_meta(name, dropout=0.3), nn.Dropout)) == {0.3}
         still = on_meta(name, dropout=0.0)
         assert {*chances(still, nn.Dropout), *chances(still, StochasticDepth)} == {0.0}
+
+
+def test_both_branches_of_a_transformer_block_may_be_left_out():
+    torch.manual_seed(0)
+    block = Block(Size(2, 24, 32, 3, 0.0, 0.0), 0.0, left_out=1 - 1e-9)
+    tokens = torch.randn(8, 5, 24)
+    assert torch.equal(block(tokens), tokens)
+    assert not torch.equal(block.eval()(tokens), tokens)
 
 
 def test_stochastic_depth_draws_what_torchvision_draws():
