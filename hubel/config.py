@@ -86,9 +86,13 @@ class FitConfig:
     """
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
-    model: str = setting("simple", "The network (simple, lenet5)", "Network")
-    dropout: float = setting(0.2, "Share of features dropped before a Linear", "Network",
-                             low=0.0, high=0.95)  # fmt: skip
+    model: str = setting("simple", "The network; hubel models lists them", "Network")
+    dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
+                                    "what the network's paper says", "Network",
+                                    low=0.0, high=0.95)  # fmt: skip
+    stem: str = setting("auto", "First layers: the paper's, or for small pictures; auto: small "
+                        "below 96 pixels where there is one", "Network",
+                        choices=("auto", "paper", "small"))  # fmt: skip
     img_size: tuple[int, ...] | None = setting(
         None, "Size of the network's input, 32 or 48x64; by default the data's own",
         "Data", parse=parse_size)  # fmt: skip

@@ -1,7 +1,7 @@
-"""The networks: one paper, one file; each registers a builder under its name."""
+"""The networks: one paper, one file; each registers its architectures under their names."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias
 
 import torch
 from torch import nn
@@ -10,7 +10,23 @@ from hubel.errors import UserError
 from hubel.registry import Registry
 from hubel.shapes import format_shape
 
-__all__ = ["MODELS", "Builder", "Model", "ModelSpec", "build", "require_size"]
+__all__ = [
+    "MODELS",
+    "SMALL_PICTURE",
+    "Architecture",
+    "Builder",
+    "Model",
+    "ModelSpec",
+    "Stem",
+    "build",
+    "resolve",
+]
+
+Stem: TypeAlias = Literal["auto", "paper", "small"]
+"""The first layers: the paper's, those for small pictures, or by the size of the picture."""
+
+SMALL_PICTURE = 96
+"""Below this side in pixels 'auto' takes the small stem where an architecture has one."""
 
 
 class Model(nn.Module):
@@ -30,7 +46,7 @@ class Model(nn.Module):
 
 
 class Builder(Protocol):
-    """What a module of this folder registers: from explicit arguments to a network."""
+    """From explicit arguments to a network, freshly initialised from torch's generator."""
 
     def __call__(
         self,
@@ -38,14 +54,46 @@ class Builder(Protocol):
         in_channels: int,
         num_classes: int,
         input_size: tuple[int, ...],
-        spatial_dims: int = 2,
-        dropout: float = 0.0,
+        spatial_dims: int,
+        dropout: float | None,
+        stem: Stem,
     ) -> Model:
-        """Raises `UserError` if no such network exists, naming the smallest input that fits."""
+        """`stem` is 'paper' or 'small'; `dropout` None is the paper's own."""
         ...
 
 
-MODELS: Registry[Builder] = Registry("--model", "hubel.models")
+@dataclass(frozen=True)
+class Architecture:
+    """What a module of this folder registers: a builder, and what its paper says."""
+
+    builder: Builder
+    title: str
+    authors: str
+    year: int
+    source: str
+    """Where to read it: venue and page, arXiv number."""
+    idea: str
+    """Three sentences."""
+    blocks: str
+    """How it is built, in one or two sentences."""
+    introduced: str
+    """What it brought, in a few words."""
+    num_params: int
+    """Of the published network: `num_classes` outputs, `in_channels` × `input_side`²."""
+    macs: int
+    """Multiply-accumulates of convolutions and dense layers for one such picture."""
+    smallest: int
+    """The smallest side in pixels that fits, with the paper's stem."""
+    smallest_small: int | None = None
+    """The same with the small stem; None if there is none."""
+    input_side: int = 224
+    in_channels: int = 3
+    num_classes: int = 1000
+    torchvision: str | None = None
+    """The name of the same network in torchvision, whose weights fit in the same order."""
+
+
+MODELS: Registry[Architecture] = Registry("--model", "hubel.models")
 
 
 @dataclass(frozen=True)
@@ -56,7 +104,8 @@ class ModelSpec:
     in_channels: int
     num_classes: int
     input_size: tuple[int, ...]
-    dropout: float = 0.0
+    dropout: float | None = None
+    stem: Stem = "auto"
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -64,28 +113,52 @@ class ModelSpec:
         return (self.in_channels, *self.input_size)
 
 
-def build(spec: ModelSpec) -> Model:
-    """The network that `spec` names, freshly initialised from torch's default generator."""
-    builder = MODELS[spec.name]
+def resolve(spec: ModelSpec) -> ModelSpec:
+    """`spec` with its stem decided. `UserError` for what cannot be built."""
+    architecture = MODELS[spec.name]
     if spec.in_channels < 1 or spec.num_classes < 2:
         raise UserError(
             f"--model '{spec.name}' needs at least 1 input channel and 2 classes, "
             f"got {spec.in_channels} and {spec.num_classes}"
         )
-    return builder(
+    if len(spec.input_size) not in (2, 3):
+        raise UserError(
+            f"--model '{spec.name}' takes pictures (2 sizes) or volumes (3), got "
+            f"{format_shape(*spec.input_size)}"
+        )
+    has_small = architecture.smallest_small is not None
+    stem = spec.stem
+    if stem == "auto":
+        stem = "small" if has_small and min(spec.input_size) < SMALL_PICTURE else "paper"
+    if stem == "small" and not has_small:
+        raise UserError(
+            f"--stem small: '{spec.name}' has only the stem of its paper; leave --stem out"
+        )
+    smallest = architecture.smallest_small if stem == "small" else architecture.smallest
+    if smallest is not None and min(spec.input_size) < smallest:
+        least = format_shape(*(smallest for _ in spec.input_size))
+        other = architecture.smallest_small
+        small = (
+            f", or take --stem small (from {other})"
+            if stem == "paper" and other is not None and other < smallest
+            else ""
+        )
+        raise UserError(
+            f"--model '{spec.name}' needs an input of at least {least}, got "
+            f"{format_shape(*spec.input_size)}; enlarge it with --img-size {smallest} or more"
+            f"{small}"
+        )
+    return replace(spec, stem=stem)
+
+
+def build(spec: ModelSpec) -> Model:
+    """The network that `spec` names, freshly initialised from torch's default generator."""
+    spec = resolve(spec)
+    return MODELS[spec.name].builder(
         in_channels=spec.in_channels,
         num_classes=spec.num_classes,
         input_size=spec.input_size,
         spatial_dims=len(spec.input_size),
         dropout=spec.dropout,
+        stem=spec.stem,
     )
-
-
-def require_size(name: str, input_size: tuple[int, ...], smallest: int) -> None:
-    """Raise `UserError` if a side of the input is below `smallest` pixels."""
-    if min(input_size) < smallest:
-        least = format_shape(*(smallest for _ in input_size))
-        raise UserError(
-            f"--model '{name}' needs an input of at least {least}, got "
-            f"{format_shape(*input_size)}; enlarge it with --img-size {smallest} or more"
-        )

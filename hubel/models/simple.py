@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hubel.layers import conv, max_pool
-from hubel.models import MODELS, Model, require_size
+from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["Simple", "simple"]
 
@@ -70,15 +70,41 @@ class Simple(Model):
         return output
 
 
-@MODELS.register("simple")
 def simple(
     *,
     in_channels: int,
     num_classes: int,
     input_size: tuple[int, ...],
-    spatial_dims: int = 2,
-    dropout: float = 0.0,
+    spatial_dims: int,
+    dropout: float | None,
+    stem: Stem,
 ) -> Model:
-    """The lab's network for any input of at least 8 pixels a side."""
-    require_size("simple", input_size, 8)
-    return Simple(in_channels, num_classes, input_size, spatial_dims, dropout)
+    """The network for any input of at least 8 pixels a side; it has one stem."""
+    rate = 0.2 if dropout is None else dropout
+    return Simple(in_channels, num_classes, input_size, spatial_dims, rate)
+
+
+MODELS.register("simple")(
+    Architecture(
+        builder=simple,
+        title="A first convolutional network",
+        authors="course lab",
+        year=2022,
+        source="the lab of a course on convolutional networks",
+        idea=(
+            "Three convolutions look for ever larger patterns while pooling shrinks the map. "
+            "A hidden dense layer combines what they found, and a last one scores the classes. "
+            "It is small enough to train on a laptop in minutes."
+        ),
+        blocks=(
+            "3 × [conv 3×3, max pool 2, ReLU] with 16, 32 and 64 channels, then 512 hidden features."
+        ),
+        introduced="the network that a learner writes first",
+        num_params=553_514,
+        macs=3_331_072,
+        smallest=8,
+        input_side=32,
+        in_channels=3,
+        num_classes=10,
+    )
+)

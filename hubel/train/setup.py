@@ -5,7 +5,7 @@ import platform
 import shlex
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,7 +18,7 @@ from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.engine import choose_engine
 from hubel.fits import check_fits
-from hubel.models import ModelSpec, build
+from hubel.models import ModelSpec, Stem, build, resolve
 from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
 from hubel.tasks import Task
@@ -54,12 +54,15 @@ def assemble(
     """The network, freshly initialised from the seed, and all that trains it."""
     engine = choose_engine(config)
     num_classes = len(data.source.info.classes)
-    spec = ModelSpec(
-        config.model,
-        data.store.in_channels,
-        task.num_outputs(num_classes),
-        data.store.size,
-        config.dropout,
+    spec = resolve(
+        ModelSpec(
+            config.model,
+            data.store.in_channels,
+            task.num_outputs(num_classes),
+            data.store.size,
+            config.dropout,
+            cast(Stem, config.stem),
+        )
     )
     torch.manual_seed(stream_seed(config.seed, "model"))
     model = build(spec)

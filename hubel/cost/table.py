@@ -1,0 +1,183 @@
+"""The cost of a network as text for a terminal of 80 columns."""
+
+from collections.abc import Sequence
+
+from hubel.cost.records import Gemm, Seen
+from hubel.cost.summary import Cost, Row, blocks
+from hubel.shapes import format_shape
+
+__all__ = ["bytes_words", "short", "shown_rows", "table_lines"]
+
+_MAX_ROWS = 40
+_NAME = 22
+
+
+def short(number: float) -> str:
+    """Three or four digits with k, M, G or T.
+
+    >>> short(4_089_184_256), short(25_557_032), short(588), short(9_408)
+    ('4.09 G', '25.6 M', '588', '9.41 k')
+    """
+    for limit, word in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
+        # What would be rounded up to 1000 of the smaller unit takes the larger.
+        if number >= 0.9995 * limit:
+            value = number / limit
+            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
+            return f"{value:.{digits}f}{word}"
+    return f"{number:.0f}"
+
+
+def bytes_words(number: int) -> str:
+    """Bytes with kB, MB, GB: powers of a thousand."""
+    words = short(number)
+    return f"{words}B" if " " in words else f"{words} B"
+
+
+def shown_rows(rows: tuple[Row, ...], depth: int | None) -> tuple[tuple[Row, ...], int | None]:
+    """The rows by blocks of `depth`, and the depth. None: all, or the deepest of 40 rows or less.
+
+    The depth returned is None where every layer has its row.
+    """
+    if depth is not None:
+        return blocks(rows, depth), depth
+    if len(rows) <= _MAX_ROWS:
+        return rows, None
+    deepest = max(row.name.count(".") for row in rows)
+    for tried in range(deepest, 1, -1):
+        found = blocks(rows, tried)
+        if len(found) <= _MAX_ROWS:
+            return found, tried
+    return blocks(rows, 1), 1
+
+
+def table_lines(cost: Cost, depth: int | None) -> list[str]:
+    """Both tables and what is to be said about them; no line is longer than 80."""
+    rows, used = shown_rows(cost.rows, depth)
+    input_words = format_shape(*cost.input_shape)
+    lines = [
+        f"{cost.model} on {input_words}: {cost.params:,} parameters,",
+        f"{cost.macs:,} MACs = {2 * cost.macs:,} FLOPs a picture",
+        f"a training step of {cost.batch_size}: {short(cost.step_macs)} MACs = "
+        f"{short(2 * cost.step_macs)} FLOPs, {bytes_words(cost.training.kept_bytes)} kept for "
+        f"backward",
+        "",
+        *_work(rows, cost),
+        "",
+        *_geometry(rows, cost.input_shape[1:]),
+    ]
+    if used is not None:
+        lines.append(
+            f"{len(cost.rows)} layers in {len(rows)} blocks of depth {used}; --depth "
+            f"{used + 1} shows more"
+        )
+    return lines
+
+
+def _cut(name: str, width: int = _NAME) -> str:
+    """The beginning and the end of a name too long for its column."""
+    if len(name) <= width:
+        return name
+    head = width // 3
+    return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}"
+
+
+def _columns(rows: Sequence[Sequence[str]], left: int) -> list[str]:
+    """Aligned; the first `left` columns to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return [
+        " ".join(
+            word.ljust(width) if i < left else word.rjust(width)
+            for i, (word, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+
+
+def _number(value: int) -> str:
+    return short(value) if value else "·"
+
+
+def _work(rows: tuple[Row, ...], cost: Cost) -> list[str]:
+    words = [["layer", "kind", "output", "params", "MACs", "FLOPs", "kept"]]
+    for row in rows:
+        words.append(
+            [
+                _cut(row.name + "*" * row.training_only),
+                row.kind[:10],
+                format_shape(*row.output_shape)[:14],
+                _number(row.params),
+                _number(row.macs),
+                _number(row.flops),
+                bytes_words(row.activation_bytes) if row.activation_bytes else "·",
+            ]
+        )
+    words.append(
+        [
+            "total",
+            "",
+            "",
+            short(cost.params),
+            short(cost.macs),
+            short(2 * cost.macs),
+            bytes_words(cost.training.kept_bytes),
+        ]
+    )
+    lines = _columns(words, 2)
+    rule = "─" * max(map(len, lines))
+    lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
+    lines.append("MACs and FLOPs (2 a MAC) of one picture; kept for backward by the whole step")
+    if any(row.training_only for row in rows):
+        lines.append("* runs in training only: no MACs in inference")
+    return lines
+
+
+def _gemm_words(gemms: tuple[Gemm, ...]) -> str:
+    if not gemms:
+        return ""
+    distinct = list(dict.fromkeys(gemms))
+    largest = max(distinct, key=lambda g: g.macs)
+    more = len(gemms) - 1
+    return f"{largest} +{more}" if more else str(largest)
+
+
+def _seen_words(seen: tuple[Seen | None, ...], sides: tuple[int, ...]) -> list[str]:
+    if not seen:
+        return ["", "", ""]
+    sizes, strides, starts = [], [], []
+    for one, side in zip(seen, sides, strict=True):
+        if one is None:
+            sizes.append("?")
+            strides.append("?")
+            starts.append("?")
+        elif one.whole(side):
+            sizes.append("all")
+            strides.append("–")
+            starts.append("–")
+        else:
+            sizes.append(str(one.size))
+            strides.append("–" if one.stride is None else str(one.stride))
+            starts.append(str(one.start).replace("-", "−"))
+    return [
+        values[0] if len(set(values)) == 1 else "×".join(values)
+        for values in (sizes, strides, starts)
+    ]
+
+
+def _geometry(rows: tuple[Row, ...], sides: tuple[int, ...]) -> list[str]:
+    """Rows that multiply matrices or change what an output sees."""
+    words = [["layer", "GEMM M×K×N", "sees", "stride", "from"]]
+    before: tuple[Seen | None, ...] = ()
+    reasons: dict[str, None] = {}
+    for row in rows:
+        if row.gemms or (row.seen and row.seen != before):
+            seen = _seen_words(row.seen, sides)
+            words.append([_cut(row.name), _gemm_words(row.gemms), *seen])
+        before = row.seen or before
+        if row.unseen_reason:
+            reasons.setdefault(row.unseen_reason)
+    lines = _columns(words, 1)
+    lines.insert(1, "─" * max(map(len, lines)))
+    lines.append("sees: side of the window of input pixels behind one output, its step from one")
+    lines.append("output to the next, and where the first begins (− is padding); all: everything")
+    lines += [f"?: {reason}" for reason in reasons]
+    return lines
