@@ -17,7 +17,9 @@ from hubel.data.loader import Batch
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Engine
 from hubel.errors import UserError
-from hubel.models import Model, ModelSpec, build
+from hubel.external_models import is_external
+from hubel.models import Model, ModelSpec
+from hubel.network import network_of
 from hubel.runs import RunFolder, write_atomic
 from hubel.tasks import TASKS, Task
 
@@ -127,7 +129,12 @@ def load_trained(run: RunFolder) -> Trained:
         spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
-    model = build(spec)
+    if is_external(spec.name) and ".py" in spec.name:
+        raise UserError(
+            f"the run '{run.path}' was trained with '{spec.name}'; a run may not have a file "
+            f"executed, so hubel does not load it: load the weights in model.safetensors yourself"
+        )
+    _, model = network_of(spec)
     tensors = tensors_from_bytes(content, path)
     try:
         model.load_state_dict(tensors)

@@ -97,7 +97,8 @@ MODELS.register("simple")(
             "It is small enough to train on a laptop in minutes."
         ),
         blocks=(
-            "3 × [conv 3×3, max pool 2, ReLU] with 16, 32 and 64 channels, then 512 hidden features."
+            "3 × [conv 3×3, max pool 2, ReLU] with 16, 32 and 64 channels, then 512 hidden "
+            "features."
         ),
         introduced="the network that a learner writes first",
         num_params=553_514,

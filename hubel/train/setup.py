@@ -18,9 +18,11 @@ from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.engine import choose_engine
 from hubel.fits import check_fits
-from hubel.models import ModelSpec, Stem, build, resolve
+from hubel.models import ModelSpec, Stem
+from hubel.network import network_of
 from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
+from hubel.shapes import format_shape
 from hubel.tasks import Task
 from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
@@ -54,7 +56,8 @@ def assemble(
     """The network, freshly initialised from the seed, and all that trains it."""
     engine = choose_engine(config)
     num_classes = len(data.source.info.classes)
-    spec = resolve(
+    torch.manual_seed(stream_seed(config.seed, "model"))
+    spec, model = network_of(
         ModelSpec(
             config.model,
             data.store.in_channels,
@@ -64,8 +67,9 @@ def assemble(
             cast(Stem, config.stem),
         )
     )
-    torch.manual_seed(stream_seed(config.seed, "model"))
-    model = build(spec)
+    if config.stem == "auto" and spec.stem == "small":
+        size = format_shape(*spec.input_size)
+        report({"note": f"small stem for {size} pixels (--stem paper takes the paper's)"})
     check_fits(model, spec.input_shape)
     engine.place(model)
     train_targets = data.source.targets[data.split.train]

@@ -128,19 +128,13 @@ def _layer(text: str, batch_size: int) -> "ConvCase":
 def _network(name: str, img_size: int, batch_size: int) -> "dict[ConvCase, list[str]]":
     """Every different convolution of a network, with the names of the layers that are such."""
     import torch
-    from torchvision import models
 
     from hubel.conv.networks import distinct_cases
-    from hubel.models import MODELS, ModelSpec, build
+    from hubel.models import ModelSpec
+    from hubel.network import network_of
 
     with torch.device("meta"):
-        if name in MODELS.names():
-            network: torch.nn.Module = build(ModelSpec(name, 3, 1000, (img_size, img_size)))
-        elif name in models.list_models(module=models):
-            network = models.get_model(name, weights=None)
-        else:
-            known = [*MODELS.names(), *models.list_models(module=models)]
-            raise UserError(f"--model '{name}' is not known; {suggestion(name, known)}")
+        _, network = network_of(ModelSpec(name, 3, 1000, (img_size, img_size), stem="auto"))
     return distinct_cases(network, (batch_size, 3, img_size, img_size))
 
 
