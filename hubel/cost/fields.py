@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from hubel.cost.operations import plain_name
+from hubel.cost.operations import kind_of, plain_name
 from hubel.cost.spans import Span, union
 
 __all__ = ["Field", "follow", "input_field"]
@@ -538,7 +538,7 @@ def follow(
     if name in ("split", "split_with_sizes", "unbind", "chunk"):
         return _pieces(step, name)
     rule = _RULES.get(name)
-    if rule is None and torch.Tag.pointwise in func.tags:
+    if rule is None and (torch.Tag.pointwise in func.tags or kind_of(func) == "activation"):
         rule = _pointwise
     if rule is None:
         return [_nothing(sources[0], out.dim(), f"{name} has no rule") for out in outputs]

@@ -8,6 +8,7 @@ instead, on zeros. The network that is given is not changed.
 """
 
 import contextlib
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,18 @@ def _without_fused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's log of an error that is raised anyway."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
 @dataclass
 class _Call:
     """A module that is running."""
@@ -129,6 +142,7 @@ class _Recorder(TorchDispatchMode):
                 stack.enter_context(fake)
             stack.enter_context(torch.set_grad_enabled(self.training))
             stack.enter_context(_without_fused_attention())
+            stack.enter_context(_quiet())
             if autocast is not None:
                 stack.enter_context(torch.autocast(input.device.type, autocast))
             with self, torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
