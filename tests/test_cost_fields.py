@@ -180,6 +180,25 @@ def test_attention_sees_everything_and_patches_do_not():
     assert by_name["heads.head"].seen[1].whole(32)
 
 
+class Picks(nn.Module):
+    """Channels by index, then a mean of a map whose channels lie last in memory."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(4, 2, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x.index_select(1, torch.tensor([2, 0, 1, 1])))
+        return F.adaptive_avg_pool2d(y.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2), 1)
+
+
+def test_picked_channels_and_maps_with_channels_last():
+    layers = trace(Picks(), (1, 4, 6, 6)).layers
+    assert [(s.size, s.stride, s.start) for s in layers[2].seen] == [(3, 1, -1)] * 2
+    assert layers[2].kind == "conv"
+    assert layers[-1].seen[0].whole(6)
+
+
 class Strides(nn.Module):
     def __init__(self, how):
         super().__init__()

@@ -393,6 +393,22 @@ def _select(step: _Step) -> Field | None:
     return part.with_axes([axis for i, axis in enumerate(part.axes) if i != dim])
 
 
+def _index_select(step: _Step) -> Field | None:
+    field = step.field(step.bound["self"])
+    if field is None:
+        return None
+    along = _along(field.axes[step.bound["dim"] % step.rank])
+    return field.lost(along, "positions are picked one by one")
+
+
+def _as_strided(step: _Step) -> Field | None:
+    """torch gives a pooled map other strides by it, in the same shape."""
+    field = step.main()
+    if field is None or step.bound["self"].shape == step.outputs[0].shape:
+        return field
+    return _nothing(field, step.rank, "as_strided has no rule")
+
+
 def _pad(step: _Step) -> Field | None:
     field = step.field(step.bound["self"])
     if field is None:
@@ -506,7 +522,8 @@ _RULES: dict[str, Rule] = {
     "logsumexp": _reduction, "argmax": _reduction,
     "cat": _cat,
     "constant_pad_nd": _pad, "reflection_pad2d": _pad, "replication_pad2d": _pad,
-    "slice": _slice, "select": _select,
+    "slice": _slice, "select": _select, "index_select": _index_select,
+    "as_strided": _as_strided,
     "permute": _permute, "transpose": _permute, "t": _permute,
     "expand": _expand,
     "view": _view, "_unsafe_view": _view, "reshape": _view, "unsqueeze": _view, "squeeze": _view,
