@@ -24,7 +24,8 @@ from torch._subclasses.fake_tensor import (
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hubel.cost.fields import Field, follow, input_field
+from hubel.cost.field_rules import follow
+from hubel.cost.fields import Field, input_field
 from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
 from hubel.cost.records import Layer, Operation, Trace
 
