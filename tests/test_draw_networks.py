@@ -133,9 +133,8 @@ def test_graph_sees_functions_and_learned_numbers():
 
 def test_an_input_that_does_not_fit_is_told_with_the_layer():
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(10, 2))
-    with pytest.raises(
-        UserError, match=r"--input 3×6×6 does not fit 'slide' at '2': .*; give another"
-    ):
+    words = r"the map before it is 4×4×4 = 64 for a 3×6×6 input \(layer '2'\); make it"
+    with pytest.raises(UserError, match=words):
         network_graph(model, (3, 6, 6), "slide")
 
 
@@ -369,14 +368,25 @@ def test_output_that_cannot_be(tmp_path, name, message):
 def test_names():
     with pytest.raises(UserError, match="'lenet6' is not known; did you mean 'lenet5'"):
         named_network("lenet6", None)
-    with pytest.raises(UserError, match="did you mean 'torchvision:shufflenet_v2_x1_0'"):
-        named_network("shufflenet_v2_x1_0", None)
-    with pytest.raises(UserError, match="torchvision has no 'resnet43'; did you mean 'resnet34'"):
+    with pytest.raises(UserError, match="MODEL 'zzz' is not known; hubel models lists them"):
+        named_network("zzz", None)
+    with pytest.raises(UserError, match="'torchvision:resnet43' is not known; did you mean"):
         named_network("torchvision:resnet43", None)
     assert checked_shape("3x224x224") == (3, 224, 224)
     for words in ("3", "3x4", "axbxc", "0x8x8", "1x2x3x4x5", "3x9999999x4", ""):
         with pytest.raises(UserError, match="--input is channels and 2 or 3 sides"):
             checked_shape(words)
+
+
+def test_a_persons_own_file(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from torch import nn\n"
+        "def net():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(180, 2))\n"
+    )
+    graph = graph_of(f"{file}:net", (3, 8, 8))
+    assert [n.kind for n in graph.nodes] == ["input", "conv", "activation", "reshape", "dense"]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 """`hubel draw`: a picture of a network, from the network itself."""
 
 import json as json_module
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
@@ -17,7 +19,10 @@ __all__ = ["draw"]
 
 def draw(
     model: str = typer.Argument(
-        ..., metavar="MODEL", help="lenet5, or torchvision:NAME for one of torchvision's."
+        ...,
+        metavar="MODEL",
+        help="A network (hubel models lists them), torchvision:NAME, timm:NAME, "
+        "file.py:ClassOrFunction, or a run folder.",
     ),
     style: str = typer.Option(
         "blocks",
@@ -53,7 +58,8 @@ def draw(
         path = output_file(output)  # before the work, so that a mistake is told at once
     network, shape = named_network(model, shape)
     if output is None:
-        path = output_file(f"{model.replace(':', '-')}-{style}.svg")
+        plain = re.sub(r"\W+", "-", Path(model).name).strip("-") or "network"
+        path = output_file(f"{plain}-{style}.svg")
     from hubel.draw.graph import network_graph
 
     graph = network_graph(network, shape, model)

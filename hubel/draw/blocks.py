@@ -89,6 +89,8 @@ def _lines(graph: Graph, stage: Stage) -> list[_Line]:
             _add_layer(graph, found, group)
         elif first.form in ("branches", "dense"):
             found.append(_joined_line(graph, group))
+        elif first.form == "gate":
+            found.append(_Line(_FORMS["gate"], "multiply", group.nodes))
         else:
             times = f"{group.count} × " if group.count > 1 else ""
             words = " + ".join(dict.fromkeys(_FORMS[step.form] for step in group.steps))

@@ -1,34 +1,47 @@
-"""A network to draw, by its name: one of hubel's, or `torchvision:NAME`."""
+"""A network to draw, by its name: one of hubel's, one from outside, or a run's."""
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import nn
 
 from hubel.errors import UserError, suggestion
-from hubel.models import MODELS, ModelSpec, build
+from hubel.external_models import ExternalModel, external, is_external
+from hubel.inference import load_trained
+from hubel.models import MODELS, Model, ModelSpec, build
+from hubel.runs import RunFolder
 from hubel.shapes import format_shape
 
 __all__ = ["checked_shape", "named_network"]
 
-_TORCHVISION = "torchvision:"
 _LARGEST = 100_000
+_COLOURED = (3, 224, 224)
 
 
 def named_network(
     name: str, input_shape: tuple[int, ...] | None
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    """The network without numbers in it (on the meta device), and the shape of its input.
+    """The network, without numbers in it where that can be, and the shape of its input.
 
-    `input_shape` (c, *spatial) is the published one if None. `UserError` for unknown names.
+    `name` is an architecture, `torchvision:NAME`, `timm:NAME`, `file.py:ClassOrFunction` (which
+    is executed) or a run folder. `input_shape` (c, *spatial) is the published one if None.
+    `UserError` for unknown names.
     """
-    if name.startswith(_TORCHVISION):
-        return _of_torchvision(name), input_shape or (3, 224, 224)
+    if is_external(name):
+        shape = input_shape or _COLOURED
+        spec = ModelSpec(name, shape[0], 1000, shape[1:])
+        own = not name.startswith(("torchvision:", "timm:"))
+        model = external(spec) if own else _without_numbers(lambda: external(spec))
+        return model.network if isinstance(model, ExternalModel) else model, shape
+    if name not in MODELS.names() and Path(name).is_dir():
+        trained = load_trained(RunFolder.open(Path(name)))
+        return trained.model, input_shape or trained.spec.input_shape
     if name not in MODELS.names():
-        known = [*MODELS.names(), *(_TORCHVISION + other for other in _torchvision_names())]
-        same = _TORCHVISION + name
-        hint = f"did you mean '{same}'?" if same in known else _nearest(name, known)
+        hint = suggestion(name, MODELS.names())
+        if not hint.startswith("did you mean"):
+            hint = "hubel models lists them; torchvision:NAME reaches torchvision's"
         raise UserError(f"MODEL '{name}' is not known; {hint}")
     architecture = MODELS[name]
     sides = (architecture.input_side,) * 2
@@ -37,41 +50,18 @@ def named_network(
     return _without_numbers(lambda: build(spec)), spec.input_shape
 
 
-def _without_numbers(builder: Callable[[], nn.Module]) -> nn.Module:
+def _without_numbers(builder: Callable[[], Model]) -> Model:
     """What `builder` builds, on the meta device where it can be built there."""
-    try:
-        with torch.device("meta"):
-            return builder()
-    except NotImplementedError:
-        # It reads numbers out of tensors of its own, as torchvision's RegNet does.
-        return builder()
-
-
-def _nearest(name: str, known: list[str]) -> str:
-    words = suggestion(name, known)
-    if words.startswith("did"):
-        return words
-    # All of torchvision's would fill the screen.
-    return suggestion(name, MODELS.names()) + ", or torchvision:NAME"
-
-
-def _torchvision_names() -> list[str]:
-    import torchvision
-
-    return sorted(torchvision.models.list_models(module=torchvision.models))
-
-
-def _of_torchvision(name: str) -> nn.Module:
-    import torchvision
-
-    bare = name.removeprefix(_TORCHVISION)
-    known = _torchvision_names()
-    if bare not in known:
-        raise UserError(f"MODEL '{name}': torchvision has no '{bare}'; {suggestion(bare, known)}")
     with warnings.catch_warnings():
-        # It announces how some will be initialised one day: here nothing is.
+        # torchvision announces how some will be initialised one day: here nothing is.
         warnings.simplefilter("ignore")
-        return _without_numbers(lambda: torchvision.models.get_model(bare, weights=None))
+        try:
+            with torch.device("meta"):
+                return builder()
+        except (NotImplementedError, UserError):
+            # It reads numbers out of tensors of its own, as torchvision's RegNet does; or the
+            # user's mistake is told again.
+            return builder()
 
 
 def checked_shape(words: str) -> tuple[int, ...]:

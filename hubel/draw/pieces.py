@@ -82,7 +82,8 @@ def _solid(graph: Graph, index: int) -> Piece | None:
     node = graph.nodes[index]
     before = [graph.nodes[i].shape for i in node.inputs]
     idle = node.kind == "pool" and before == [node.shape] and not node.window
-    scoring = node.kind == "other" and node.params > 0
+    # The distances of the LeNet-5 of 1998, say: a vector that no dense layer makes.
+    scoring = node.kind == "other" and len(node.shape) == 1 and before != [node.shape]
     if (node.kind not in _SOLID and not scoring) or idle:
         return None
     window = window_words(node.window, len(node.window)) if node.window else ""

@@ -1,5 +1,6 @@
 """The words of a drawing for operations, shapes and numbers."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ _ACTIVATIONS = {
     "relu": "ReLU", "relu6": "ReLU6", "gelu": "GELU", "silu": "SiLU", "tanh": "tanh",
     "sigmoid": "sigmoid", "hardswish": "hard swish", "hardsigmoid": "hard sigmoid",
     "leakyrelu": "leaky ReLU", "elu": "ELU", "softmax": "softmax", "logsoftmax": "log softmax",
-    "mish": "Mish", "prelu": "PReLU", "scaledtanh": "tanh",
+    "mish": "Mish", "prelu": "PReLU", "scaledtanh": "tanh", "hardtanh": "ReLU6",
 }  # fmt: skip
 _JOINS: "dict[str, tuple[Kind, str]]" = {
     "cat": ("concat", "concat"), "concat": ("concat", "concat"), "add": ("add", "+"),
@@ -42,7 +43,7 @@ def operation_words(
     if isinstance(operation, str):
         return _function_words(operation, inputs, output)
     name = type(operation).__name__
-    low = name.lower().rstrip("123d") if not name.lower().endswith("relu6") else name.lower()
+    low = re.sub("[123]d$", "", name.lower())
     if name in _NOTHING:
         return None
     if low.startswith(("dropout", "alphadropout", "featurealphadropout")):
@@ -117,15 +118,15 @@ def _function_words(
         kind, label = _JOINS[plain]
         # Scaling by a number or adding one is no meeting of branches, but it is done.
         return kind, label
-    low = plain.replace("_", "")
+    low = plain.replace("_", "").removeprefix("native")
     if low in _ACTIVATIONS:
         return "activation", _ACTIVATIONS[low]
-    if low == "scaleddotproductattention":
+    if low.startswith("scaleddotproduct"):
         return "attention", "attention"
-    if low in ("matmul", "bmm", "baddbmm", "einsum", "rmatmul"):
-        return "attention", "matrix product"
-    if low == "linear":
+    if low in ("linear", "mm", "addmm"):
         return "dense", f"dense {output[-1]:,}"
+    if low in ("bmm", "baddbmm"):
+        return "attention", "matrix product"
     if low.startswith("conv"):
         return "conv", "conv"
     if low.startswith("dropout") or low == "featuredropout":
