@@ -203,13 +203,13 @@ def _function(
     """What a module does itself, outside of its layers."""
     shapes = " and ".join(format_shape(*shape[1:]) or "one number" for shape in failing.shapes)
     name = failing.name or "its forward"
-    if name in ("view", "reshape"):
+    if name in ("view", "reshape") and failing.shapes:
         fix = (
-            f"flatten(1) in its place gives {math.prod(last_map)} features, whatever the "
-            f"input's size"
+            f"flatten(1) in its place gives {math.prod(failing.shapes[0][1:])} "
+            f"features for such an input"
         )
     elif name in ("add", "iadd", "sub", "mul", "imul", "cat", "concat"):
         fix = "give both branches the same stride, padding and channels"
     else:
         fix = f"change what comes before it ({format_shape(*last_map)}) or the input's size"
-    return f"{kind}: {name} of {shapes or 'its input'} does not fit {whole}: {reason}; {fix}"
+    return f"{kind}: {name} of {shapes or 'its input'} does not fit, {whole}: {reason}; {fix}"

@@ -8,6 +8,7 @@ instead, on zeros. The network that is given is not changed.
 """
 
 import contextlib
+import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -23,7 +24,8 @@ from torch._subclasses.fake_tensor import (
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hubel.cost.fields import Field, follow, input_field
+from hubel.cost.field_rules import follow
+from hubel.cost.fields import Field, input_field
 from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
 from hubel.cost.records import Layer, Operation, Trace
 
@@ -85,6 +87,18 @@ def _without_fused_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(enabled)
 
 
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's log of an error that is raised anyway."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    disabled = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = disabled
+
+
 @dataclass
 class _Call:
     """A module that is running."""
@@ -129,6 +143,7 @@ class _Recorder(TorchDispatchMode):
                 stack.enter_context(fake)
             stack.enter_context(torch.set_grad_enabled(self.training))
             stack.enter_context(_without_fused_attention())
+            stack.enter_context(_quiet())
             if autocast is not None:
                 stack.enter_context(torch.autocast(input.device.type, autocast))
             with self, torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):

@@ -1,0 +1,62 @@
+"""`hubel draw`, from the command line."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from hubel.cli.main import app
+from hubel.errors import UserError
+
+
+def run(*words: str):
+    return CliRunner().invoke(app, ["draw", *words])
+
+
+def test_draws_and_says_what(tmp_path):
+    path = tmp_path / "lenet.svg"
+    result = run("lenet5", "--style", "paper", "-o", str(path))
+    assert result.exit_code == 0
+    assert "61.7 k parameters" in result.stdout
+    assert f"svg: {path}" in result.stdout
+    assert path.read_text().startswith("<svg")
+    # A path of a test may be long; what hubel says is not.
+    assert max(len(line) for line in result.stdout.splitlines() if "svg:" not in line) <= 80
+
+
+def test_json_is_one_document(tmp_path):
+    path = tmp_path / "n.tex"
+    args = ("lenet5", "--input", "3x40x48", "--color", "macs", "-o", str(path), "--json")
+    result = run(*args)
+    found = json.loads(result.stdout)
+    assert found["input_shape"] == [3, 40, 48]
+    assert found["flops"] == 2 * found["macs"] == 2 * sum(n["macs"] for n in found["nodes"])
+    assert found["params"] == sum(n["params"] for n in found["nodes"])
+    assert found["edges"] == [[i, i + 1] for i in range(len(found["nodes"]) - 1)]
+    assert found["nodes"][1]["shape"] == [6, 36, 44]
+    assert found["nodes"][1]["memory_bytes"] == 4 * 6 * 36 * 44
+    assert found["files"] == {"tex": str(path)}
+
+
+def test_without_output_the_name_says_what_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert run("torchvision:alexnet").exit_code == 0
+    assert (tmp_path / "torchvision-alexnet-blocks.svg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("lenet5", "--style", "papr"), "--style 'papr' is not known; did you mean 'paper'"),
+        (("lenet5", "--color", "param"), "--color 'param' is not known; did you mean 'params'"),
+        (("lenet5", "-o", "x.gif"), "the suffix says the format"),
+        (("lenet6",), "MODEL 'lenet6' is not known"),
+        (("lenet5", "--input", "224"), "--input is channels and 2 or 3 sides"),
+        (("torchvision:alexnet", "--input", "3x20x20"), r"does not fit .*\(layer '.*features.5'\)"),
+    ],
+)
+def test_mistakes_are_told(tmp_path, monkeypatch, words, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        raise run(*words).exception
+    assert not list(tmp_path.iterdir())
