@@ -36,7 +36,8 @@ _TALL = 560.0
 _TOLD = ("conv", "dense", "pool", "attention", "other")
 _FORMS = {
     "residual": "residual block", "inception": "inception block",
-    "branches": "branches", "dense": "dense block", "gate": "channel gate", "block": "block", "plain": "layer",
+    "branches": "branches", "dense": "dense block", "gate": "channel gate", "block": "block",
+    "plain": "layer",
 }  # fmt: skip
 
 
