@@ -77,7 +77,8 @@ def test_graph_of_lenet():
 
 
 @pytest.mark.parametrize(
-    "name", ["lenet5", "simple", "alexnet", "vgg16", "resnet50", "googlenet", "vit_tiny"]
+    "name",
+    ["lenet5", "lenet5_1998", "simple", "alexnet", "vgg16", "resnet50", "googlenet", "vit_tiny"],
 )
 def test_figures_are_the_published_ones(name):
     graph = graph_of(name)
@@ -175,6 +176,7 @@ def test_googlenet_branches_add_up():
     graph = graph_of("googlenet")
     joined = [p for run in runs(graph) for p in run.pieces if p.parts]
     assert len(joined) == 9
+    assert [s.form for s in steps(graph)].count("inception") == 9
     assert joined[0].parts == (64, 128, 32, 32)
     assert all(sum(p.parts) == p.channels for p in joined)
 
@@ -252,6 +254,11 @@ def test_drawings_are_whole(name, shape, style):
     assert float(svg.get("width")) >= right - left + 40
     assert float(svg.get("height")) >= bottom - top + 40
     _tex_is_sound(tikz(scene))
+    shapes = [m for m in scene.marks if isinstance(m, Line)]
+    assert tikz(scene).count("-- cycle;") == sum(m.closed for m in shapes) > 0
+    assert sum(p.get("d").endswith("Z") for p in svg.iter(f"{SVG}path")) == sum(
+        m.closed for m in shapes
+    )
     words = {t.text for t in svg.iter(f"{SVG}text")}
     assert any(f"{count_words(graph.params)} parameters" in w for w in words if w)
     _words_do_not_touch(scene)

@@ -35,8 +35,9 @@ _TALL = 560.0
 """A taller block is drawn in columns."""
 _TOLD = ("conv", "dense", "pool", "attention", "other")
 _FORMS = {
-    "residual": "residual block", "branches": "inception block", "dense": "dense block",
-    "gate": "channel gate", "block": "block", "plain": "layer",
+    "residual": "residual block", "inception": "inception block",
+    "branches": "branches", "dense": "dense block", "gate": "channel gate", "block": "block",
+    "plain": "layer",
 }  # fmt: skip
 
 
@@ -87,7 +88,7 @@ def _lines(graph: Graph, stage: Stage) -> list[_Line]:
         first = group.steps[0]
         if not first.is_block:
             _add_layer(graph, found, group)
-        elif first.form in ("branches", "dense"):
+        elif first.form in ("inception", "branches", "dense"):
             found.append(_joined_line(graph, group))
         elif first.form == "gate":
             found.append(_Line(_FORMS["gate"], "multiply", group.nodes))
@@ -134,7 +135,7 @@ def _joined_line(graph: Graph, group: Group) -> _Line:
         parts = joined_channels(graph, step)
         words = f"dense block, {len(parts) - 1} layers of {parts[-1]}"
     else:
-        kind = "inception block" if len(node.inputs) > 2 else f"{len(node.inputs)} branches"
+        kind = f"{len(node.inputs)} branches" if step.form == "branches" else _FORMS[step.form]
         words = f"{kind}, {node.shape[0]}"
     return _Line(f"{times}{words}", "concat", group.nodes)
 

@@ -196,7 +196,7 @@ class _Drawing:
             self._lane(start, sorted(ends, key=lambda e: rank[e]))
         for number, count in enumerate(self.crossing):
             if count > 1:
-                self._say(number, count)
+                self._say(number)
         for box in range(len(self.flow.boxes)):
             self._box(box)
 
@@ -240,7 +240,12 @@ class _Drawing:
         self.scene.dot(b[0], top - _STUB, 2, colour)
         self.scene.line([(b[0], top - _STUB), b], colour)
 
-    def _say(self, column: int, count: int) -> None:
+    def _say(self, column: int) -> None:
+        """How many lines go on from one column in the next."""
+        rank, cut = self.flow.layout.rank, self.flow.breaks[column + 1]
+        # A box has one line to the next rank, and one lane for all beyond.
+        over = [(s, rank[e] == rank[s] + 1) for s, e in self.flow.edges if rank[s] < cut <= rank[e]]
+        count = len(set(over))
         top, bottom = self.ends[column + 1][0], self.ends[column][1]
         words = f"{count} lines go on in the next column"
         self.scene.text(self.right[column], bottom + 30, words, 10, "end", "muted")

@@ -309,7 +309,7 @@ class _Figure:
         notes = [
             f"To scale: heights and depths as {root}the sides of a map, thickness as the square "
             f"root of its channels, bars as the square root of their length. Below each: "
-            f"channels, window /stride."
+            f"channels, window, /stride."
         ]
         found = self.runs
         more = []

@@ -109,7 +109,7 @@ def _block(graph: Graph, group: Group) -> Run:
     run = Run(count=group.count)
     for step in group.steps:
         first = len(run.pieces)
-        if step.form in ("branches", "dense"):
+        if step.form in ("inception", "branches", "dense"):
             run.pieces.append(_joined(graph, step))
             run.ladder = step.form == "dense"
             continue

@@ -26,7 +26,7 @@ __all__ = [
     "units",
 ]
 
-Form: TypeAlias = Literal["plain", "residual", "branches", "dense", "gate", "block"]
+Form: TypeAlias = Literal["plain", "residual", "inception", "branches", "dense", "gate", "block"]
 
 _LIGHT = {"norm", "activation", "dropout", "reshape"}
 
@@ -142,7 +142,7 @@ def _dense_blocks(graph: Graph, chain: list[Step]) -> list[Step]:
     growing: list[Step] = []
     for step in chain:
         end = graph.nodes[step.end]
-        if step.form == "branches" and found and found[-1].end in end.inputs:
+        if step.form in ("inception", "branches") and found and found[-1].end in end.inputs:
             growing.append(step)
         else:
             growing = []
@@ -171,7 +171,10 @@ def _form(nodes: Sequence[Node], inside: tuple[int, ...]) -> Form:
     last = nodes[inside[-1]]
     concats = sum(1 for i in inside if nodes[i].kind == "concat")
     if last.kind == "concat":
-        return "dense" if concats > 2 else "branches"
+        # Inception looks through windows of several sizes at once.
+        windows = {nodes[i].window for i in inside if nodes[i].kind == "conv"}
+        joined: Form = "inception" if len(last.inputs) > 2 and len(windows) > 1 else "branches"
+        return "dense" if concats > 2 else joined
     if last.kind == "add":
         return "residual"
     return "gate" if last.kind == "multiply" else "block"
