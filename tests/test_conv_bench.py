@@ -140,7 +140,10 @@ def test_bench_of_a_network_in_json(bench):
         (("--dtype", "int8"), "--dtype 'int8' is not known"),
         (("--device", "tpu"), "--device takes cpu, or cuda where torch sees a GPU, got 'tpu'"),
         (("--model", "vgg16", "--img-size", "4"), "'vgg16' needs an input of at least 17×17"),
-        (("--model", "torchvision:vit_b_16", "--img-size", "100"), "does not take an input of"),
+        (
+            ("--model", "torchvision:vit_b_16", "--img-size", "100"),
+            "takes squares of a multiple of 16 pixels",
+        ),
         (("--layer", "1,1000000x1000000,1,3"), "at most 2,147,483,648 numbers"),
     ],
 )
