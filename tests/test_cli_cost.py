@@ -229,12 +229,12 @@ def test_a_run(cost, monkeypatch, tmp_path):
     """The network of a finished run, at its own input size."""
     from types import SimpleNamespace
 
-    from hubel import inference, runs
+    from hubel import named_network, runs
 
     spec = ModelSpec("simple", 1, 4, (16, 16))
     trained = SimpleNamespace(model=build(spec), spec=spec)
     monkeypatch.setattr(runs.RunFolder, "open", classmethod(lambda cls, path: path))
-    monkeypatch.setattr(inference, "load_trained", lambda run: trained)
+    monkeypatch.setattr(named_network, "load_trained", lambda run: trained)
     found = loaded(cost(tmp_path, "--json"))
     assert found["input_shape"] == [1, 16, 16]
     assert found["layers"][-1]["output_shape"] == [4]

@@ -50,8 +50,8 @@ def test_without_output_the_name_says_what_it_is(tmp_path, monkeypatch):
         (("lenet5", "--style", "papr"), "--style 'papr' is not known; did you mean 'paper'"),
         (("lenet5", "--color", "param"), "--color 'param' is not known; did you mean 'params'"),
         (("lenet5", "-o", "x.gif"), "the suffix says the format"),
-        (("lenet6",), "MODEL 'lenet6' is not known"),
-        (("lenet5", "--input", "224"), "--input is channels and 2 or 3 sides"),
+        (("lenet6",), "--model 'lenet6' is not known"),
+        (("lenet5", "--input", "224"), "--input takes channels and 2 sizes"),
         (("torchvision:alexnet", "--input", "3x20x20"), r"does not fit .*\(layer '.*features.5'\)"),
     ],
 )

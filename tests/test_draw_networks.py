@@ -12,7 +12,6 @@ from torch import nn
 from hubel.draw.graph import Graph, network_graph
 from hubel.draw.layered import layered
 from hubel.draw.layers import laid_out
-from hubel.draw.named import checked_shape, named_network
 from hubel.draw.network import STYLES, draw_network, output_file, write_drawing
 from hubel.draw.palette import COLOURS, KIND_COLOURS, Palette
 from hubel.draw.paper import paper_sheet
@@ -24,6 +23,7 @@ from hubel.draw.tikz import escaped, tikz
 from hubel.draw.words import count_words
 from hubel.errors import UserError
 from hubel.models import MODELS
+from hubel.named_network import named_network, written_shape
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -375,14 +375,14 @@ def test_output_that_cannot_be(tmp_path, name, message):
 def test_names():
     with pytest.raises(UserError, match="'lenet6' is not known; did you mean 'lenet5'"):
         named_network("lenet6", None)
-    with pytest.raises(UserError, match="MODEL 'zzz' is not known; hubel models lists them"):
+    with pytest.raises(UserError, match="--model 'zzz' is not known"):
         named_network("zzz", None)
     with pytest.raises(UserError, match="'torchvision:resnet43' is not known; did you mean"):
         named_network("torchvision:resnet43", None)
-    assert checked_shape("3x224x224") == (3, 224, 224)
+    assert written_shape("3x224x224") == (3, 224, 224)
     for words in ("3", "3x4", "axbxc", "0x8x8", "1x2x3x4x5", "3x9999999x4", ""):
-        with pytest.raises(UserError, match="--input is channels and 2 or 3 sides"):
-            checked_shape(words)
+        with pytest.raises(UserError, match=r"--input (takes|needs)"):
+            written_shape(words)
 
 
 def test_a_persons_own_file(tmp_path):

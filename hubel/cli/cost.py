@@ -1,11 +1,9 @@
 """`hubel cost MODEL --input 3x224x224`: what a network costs before it runs."""
 
 import json as json_module
-import re
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
@@ -19,10 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["cost"]
 
-_MAX_SIDE = 100_000
-_MAX_INPUT = 1 << 34
 _MAX_BATCH = 1_000_000
-_COLOURED = (3, 224, 224)
 
 
 def cost(
@@ -54,7 +49,6 @@ def cost(
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Count a network's parameters, work and memory, layer by layer, without running it."""
-    shape = None if input is None else _input_shape(input)
     if not 1 <= batch_size <= _MAX_BATCH:
         raise UserError(f"--batch-size takes a number from 1 to {_MAX_BATCH:,}, got {batch_size}")
     if depth is not None and depth < 1:
@@ -65,93 +59,17 @@ def cost(
         raise UserError(f"--stem takes auto, paper or small, got '{stem}'")
     from hubel.cost.summary import blocks
     from hubel.cost.table import table_lines
+    from hubel.models import Stem
+    from hubel.named_network import named_network, written_shape
 
-    network, shape = _network(model, shape, num_classes, stem)
+    shape = None if input is None else written_shape(input)
+    network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
     found = replace(_counted(network, shape, batch_size, model), model=model)
     if json:
         rows = found.rows if depth is None else blocks(found.rows, depth)
         print(json_module.dumps(found.to_json(rows), allow_nan=False))
     else:
         print("\n".join(table_lines(found, depth)))
-
-
-def _input_shape(words: str) -> tuple[int, ...]:
-    """(c, *spatial) of 3x224x224, 3×224×224 or 3,224,224."""
-    parts = re.split("[x×,]", words.lower().strip())
-    if not all(re.fullmatch(r"[0-9]{1,9}", part.strip(), re.ASCII) for part in parts):
-        raise UserError(
-            f"--input takes channels and sizes such as 3x224x224 or 1x48x48x48, got '{words}'"
-        )
-    shape = tuple(map(int, parts))
-    if len(shape) not in (3, 4):
-        raise UserError(
-            f"--input takes channels and 2 sizes (a picture, 3x224x224) or 3 (a volume, "
-            f"1x48x48x48), got {len(shape)} number{'s' * (len(shape) > 1)}: '{words}'"
-        )
-    if shape[0] < 1:
-        raise UserError(
-            f"--input needs at least 1 channel, got '{words}'; a grey picture has 1, a coloured 3"
-        )
-    if not all(1 <= side <= _MAX_SIDE for side in shape):
-        raise UserError(f"--input takes sizes from 1 to {_MAX_SIDE:,}, got '{words}'")
-    total = 1
-    for side in shape:
-        total *= side
-    if total > _MAX_INPUT:
-        raise UserError(
-            f"--input '{words}' has {total:,} values a picture, at most {_MAX_INPUT:,} are "
-            f"counted; give a smaller size"
-        )
-    return shape
-
-
-def _network(
-    name: str, shape: tuple[int, ...] | None, num_classes: int | None, stem: str
-) -> "tuple[nn.Module, tuple[int, ...]]":
-    """The network that `name` means and the shape of its input; without numbers where it can."""
-    from hubel.external_models import ExternalModel, external, is_external
-    from hubel.models import MODELS, ModelSpec, build
-
-    if is_external(name):
-        shape = shape or _COLOURED
-        spec = ModelSpec(name, shape[0], num_classes or 1000, shape[1:], stem=stem)  # type: ignore[arg-type]
-        own = not name.startswith(("torchvision:", "timm:"))
-        model = external(spec) if own else _weightless(lambda: external(spec))
-        return model.network if isinstance(model, ExternalModel) else model, shape
-    if name not in MODELS.names() and Path(name).expanduser().is_dir():
-        return _of_run(name, shape, num_classes, stem)
-    architecture = MODELS[name]
-    if shape is None:
-        shape = (architecture.in_channels, *(architecture.input_side,) * 2)
-    classes = architecture.num_classes if num_classes is None else num_classes
-    spec = ModelSpec(name, shape[0], classes, shape[1:], stem=stem)  # type: ignore[arg-type]
-    return _weightless(lambda: build(spec)), shape
-
-
-def _weightless(build: "Callable[[], nn.Module]") -> "nn.Module":
-    """What `build` makes, on the meta device if its builder does not look at numbers."""
-    import torch
-
-    try:
-        with torch.device("meta"):
-            return build()
-    except (NotImplementedError, UserError):
-        return build()
-
-
-def _of_run(
-    name: str, shape: tuple[int, ...] | None, num_classes: int | None, stem: str
-) -> "tuple[nn.Module, tuple[int, ...]]":
-    from hubel.inference import load_trained
-    from hubel.runs import RunFolder
-
-    if num_classes is not None or stem != "auto":
-        raise UserError(
-            f"the run '{name}' has its network already: leave out --num-classes and --stem, or "
-            f"name an architecture (hubel models lists them)"
-        )
-    trained = load_trained(RunFolder.open(Path(name).expanduser()))
-    return trained.model, shape or trained.spec.input_shape
 
 
 def _counted(network: "nn.Module", shape: tuple[int, ...], batch_size: int, name: str) -> "Cost":

@@ -46,14 +46,14 @@ def draw(
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Draw a network from the live model: stages, every layer, or a paper's figure."""
-    from hubel.draw.named import checked_shape, named_network
     from hubel.draw.network import STYLES, draw_network, output_file, write_drawing
     from hubel.draw.palette import COLOURS
+    from hubel.named_network import named_network, written_shape
 
     for option, value, known in (("--style", style, STYLES), ("--color", color, COLOURS)):
         if value not in known:
             raise UserError(f"{option} '{value}' is not known; {suggestion(value, known)}")
-    shape = checked_shape(input) if input is not None else None
+    shape = written_shape(input) if input is not None else None
     if output is not None:
         path = output_file(output)  # before the work, so that a mistake is told at once
     network, shape = named_network(model, shape)
