@@ -11,6 +11,8 @@ What does not fit by nature is adapted:
 - flat filters to volumes, by repetition along the depth divided by its length (Carreira and
   Zisserman 2017, "Quo vadis, action recognition?", CVPR, arXiv 1705.07750, section 2.4): a
   volume of equal slices gives what the slice gave;
+- a vision transformer's positions to another grid of patches, by bicubic interpolation
+  (Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.2);
 - the head to other classes: its last layer, or all of it where the maps before it differ,
   stays as freshly initialised.
 
@@ -34,23 +36,24 @@ from hubel.data.paths import expanded
 from hubel.errors import UserError, printable
 from hubel.external_models import is_external
 from hubel.models import MODELS, Model, ModelSpec, build
+from hubel.models.vit import ViT
 from hubel.shapes import format_shape
+from hubel.weight_shapes import inflated_to, resized_positions, with_channels
 from hubel.weights_file import read_weights
 
 __all__ = [
     "TORCHVISION",
     "Loaded",
     "PublishedWeights",
-    "inflated_to",
     "load_pretrained",
     "published_weights",
-    "with_channels",
 ]
 
 TORCHVISION = "torchvision"
 """The word that asks for the published weights."""
 
 _SHOWN = 3  # tensors that a message about a mismatch lists
+_POSITIONS = "positions.embedding"
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # How files that torchvision published long ago spell what it calls otherwise today.
 _OLD_NAMES = (
@@ -171,7 +174,7 @@ def load_pretrained(
     with torch.no_grad():
         for name, tensor in fitted.items():
             state[name].copy_(tensor)
-    return Loaded(str(path), weights.sha256, len(fitted), tuple(adapted), tuple(fresh))
+    return Loaded(str(path.resolve()), weights.sha256, len(fitted), tuple(adapted), tuple(fresh))
 
 
 def _fetched(published: PublishedWeights, progress: Progress | None) -> Path:
@@ -310,6 +313,10 @@ def _fitted(
         if name == first and tensor.ndim > 2 and _other_channels(tensor, here):
             tensor = with_channels(tensor, here.shape[1])
             adapted.append(f"first layer from {before[1]} to {here.shape[1]} channels")
+        if isinstance(model, ViT) and name == _POSITIONS and tensor.shape != here.shape:
+            tensor = resized_positions(tensor, model.grid)
+            if tensor.shape == here.shape:
+                adapted.append(f"positions resized to {format_shape(*model.grid)} patches")
         if here.ndim == tensor.ndim + 1 and tensor.ndim > 2:
             tensor = inflated_to(tensor, here.shape[-3])
             inflated += 1
@@ -341,32 +348,9 @@ def _other_channels(tensor: torch.Tensor, here: torch.Tensor) -> bool:
     return tensor.shape[1] != here.shape[1] and tensor.shape[0] == here.shape[0]
 
 
-def with_channels(weight: torch.Tensor, in_channels: int) -> torch.Tensor:
-    """Filters (o, c, *k) for another number of input channels, (o, in_channels, *k).
-
-    The sum over the channels, which is the response to a picture that is the same in all of
-    them, stays: one channel gets the sum, more than c are repeated, each filter divided by
-    how often; fewer than c share the sum alike.
-    """
-    channels = weight.shape[1]
-    if in_channels < channels:
-        alike = weight.sum(1, keepdim=True) / in_channels
-        return alike.expand(-1, in_channels, *(-1 for _ in weight.shape[2:])).contiguous()
-    source = torch.arange(in_channels) % channels
-    times = source.bincount()[source].to(weight.dtype)
-    return weight[:, source] / times.view(1, -1, *(1 for _ in weight.shape[2:]))
-
-
-def inflated_to(weight: torch.Tensor, depth: int) -> torch.Tensor:
-    """Flat filters (..., h, w) as (..., depth, h, w), repeated and divided by `depth`."""
-    return weight.unsqueeze(-3).expand(*weight.shape[:-2], depth, -1, -1) / depth
-
-
 def _remedy(wrong: str, first: str, spec: ModelSpec) -> str:
     if first in wrong and spec.stem == "small":
         return "they have the paper's first layers: --stem paper, with --img-size 224 best"
-    if "positions" in wrong:
-        return "a transformer's positions belong to one input size: --img-size 224 for published"
     return "give the weights of the same architecture and --img-size"
 
 

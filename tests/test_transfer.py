@@ -24,13 +24,8 @@ from hubel.models import MODELS, ModelSpec, build
 from hubel.train.freezing import make_freezing, stages_of
 from hubel.train.optimizers import make_optimizer
 from hubel.train.setup import settle_preprocess
-from hubel.transfer import (
-    PublishedWeights,
-    inflated_to,
-    load_pretrained,
-    published_weights,
-    with_channels,
-)
+from hubel.transfer import PublishedWeights, load_pretrained, published_weights
+from hubel.weight_shapes import inflated_to, resized_positions, with_channels
 from hubel.weights_file import read_weights
 
 SIDE = 64
@@ -107,6 +102,24 @@ def test_old_files_lack_counts_and_have_old_names(tmp_path):
 
 
 @torch.no_grad()
+def test_every_published_tensor_has_its_place():
+    """By name for name, in the shapes that torchvision has; computed without memory."""
+    for name in MODELS.names():
+        if MODELS[name].torchvision is None:
+            continue
+        extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+        with torch.device("meta"):
+            reference = theirs.get_model(MODELS[name].torchvision, weights=None, **extra)
+            model = build(ModelSpec(name, 3, 1000, (224, 224), stem="paper"))
+        own = model.state_dict()
+        names = transfer._twin_names(name)
+        assert set(names.values()) == set(own)
+        for key, value in reference.state_dict().items():
+            assert own[names[key]].shape == value.shape
+            if "running" in key:
+                assert names[key].rpartition(".")[2] == key.rpartition(".")[2]
+
+
 def test_the_old_names_of_a_vision_transformer(tmp_path):
     with torch.device("meta"):
         names = list(theirs.vit_b_16(weights=None).state_dict())
@@ -114,6 +127,32 @@ def test_the_old_names_of_a_vision_transformer(tmp_path):
         old = name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2.")
         assert transfer._new_name(old) == name
     assert any(".mlp.0." in name for name in names)
+
+
+@torch.no_grad()
+def test_a_vision_transformer_of_another_size(tmp_path):
+    """The same picture in twice the pixels, by patches: linear positions stay linear."""
+    rows, columns = torch.meshgrid(torch.arange(4.0), torch.arange(4.0), indexing="ij")
+    ramp = torch.stack([rows, columns], -1).reshape(1, 16, 2) + 0.5
+    token = torch.full((1, 1, 2), 7.0)
+    found = resized_positions(torch.cat([token, ramp], 1), (8, 8))
+    assert torch.equal(found[:, :1], token)
+    grid = found[0, 1:].unflatten(0, (8, 8))
+    # Pixel i of 8 lies at (i + 0.5) / 2 of 4. torch's kernel follows a ramp to a tenth; half a
+    # patch aside or rows for columns would be further off.
+    middle = torch.arange(2, 6) / 2 + 0.25
+    torch.testing.assert_close(grid[2:6, 3, 0], middle, atol=0.1, rtol=0)
+    torch.testing.assert_close(grid[3, 2:6, 1], middle, atol=0.1, rtol=0)
+    volume = resized_positions(torch.cat([token, ramp], 1), (3, 4, 4))
+    torch.testing.assert_close(volume[:, 1:], ramp.repeat(1, 3, 1))
+    assert torch.equal(resized_positions(ramp[:, :12], (8, 8)), ramp[:, :12])
+
+    small, _ = ours("vit_tiny", size=(32, 32))
+    torch.save(small.state_dict(), tmp_path / "w.pt")
+    large, spec = ours("vit_tiny", size=(48, 64))
+    loaded = load_pretrained(large, spec, str(tmp_path / "w.pt"))
+    assert loaded.adapted == ("positions resized to 3×4 patches",)
+    assert loaded.fresh == ()
 
 
 @torch.no_grad()
