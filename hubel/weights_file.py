@@ -68,7 +68,9 @@ def read_weights(path: Path, sha256_prefix: str = "") -> Weights:
             f"--pretrained '{path}' cannot be read: {error.strerror or error}; give a file that "
             f"you may read"
         ) from None
-    return Weights(_table(tensors, path), digest)
+    table = _table(tensors, path)
+    _check_tensors(table, path)
+    return Weights(table, digest)
 
 
 def _check_archive(file: IO[bytes], path: Path) -> None:
@@ -116,6 +118,25 @@ def _unpickled(file: IO[bytes], path: Path) -> Any:
         raise UserError(
             f"--pretrained '{path}' is not a whole file of torch's ({reason}); fetch it again"
         ) from None
+
+
+def _check_tensors(table: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Only ordinary tensors, none of which is larger than the file: a view that repeats one
+    number a billion times takes no room there."""
+    size = path.stat().st_size
+    for name, tensor in table.items():
+        shown = f"--pretrained '{path}': tensor '{printable(name)}'"
+        plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
+        if not plain or tensor.is_quantized or tensor.is_complex():
+            raise UserError(
+                f"{shown} is sparse, quantised, complex or empty of data; save it as an ordinary "
+                f"tensor of floats"
+            )
+        if tensor.numel() * tensor.element_size() > size:
+            raise UserError(
+                f"{shown} declares {tensor.numel() * tensor.element_size():,} bytes, the file has "
+                f"{size:,}: refused; save model.state_dict()"
+            )
 
 
 def _table(found: Any, path: Path) -> dict[str, torch.Tensor]:

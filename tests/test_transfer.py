@@ -371,6 +371,26 @@ def test_no_table_of_tensors(tmp_path, content):
         read_weights(tmp_path / "w.pt")
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.eye(2).to_sparse(),
+        torch.zeros(2, device="meta"),
+        torch.zeros(2, dtype=torch.complex64),
+    ],
+)
+def test_odd_tensors(tmp_path, tensor):
+    torch.save({"a": tensor}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match="is sparse, quantised, complex or empty|more than tensors"):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_a_tensor_cannot_be_larger_than_its_file(tmp_path):
+    torch.save({"a": torch.zeros(1).expand(100_000, 100_000)}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"'a' declares 40,000,000,000 bytes, the file has 1,\d+"):
+        read_weights(tmp_path / "w.pt")
+
+
 def test_the_wrappers_of_training_scripts(tmp_path):
     torch.save({"state_dict": {"module.a": torch.ones(2)}, "epoch": 3}, tmp_path / "w.pt")
     assert torch.equal(read_weights(tmp_path / "w.pt").tensors["a"], torch.ones(2))
