@@ -381,7 +381,7 @@ def test_no_table_of_tensors(tmp_path, content):
 )
 def test_odd_tensors(tmp_path, tensor):
     torch.save({"a": tensor}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="is sparse, quantised, complex or empty|more than tensors"):
+    with pytest.raises(UserError, match=r"is sparse, quantised, complex|more than tensors"):
         read_weights(tmp_path / "w.pt")
 
 
