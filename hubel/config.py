@@ -78,6 +78,12 @@ def parse_size(text: str) -> tuple[int, ...]:
     return size
 
 
+def _parse_freeze(text: str) -> str:
+    if not re.fullmatch(r"|all|backbone|\d{1,4}", text.strip()):
+        raise ValueError("write all, backbone or a number of stages")
+    return text.strip()
+
+
 @dataclass(frozen=True)
 class FitConfig:
     """Everything that decides how a network is trained on a source.
@@ -96,6 +102,16 @@ class FitConfig:
     img_size: tuple[int, ...] | None = setting(
         None, "Size of the network's input, 32 or 48x64; by default the data's own",
         "Data", parse=parse_size)  # fmt: skip
+    pretrained: str = setting("", "Begin from learned weights: torchvision (the published ones) "
+                              "or a .safetensors, .pt or .pth file", "Transfer")  # fmt: skip
+    freeze: str = setting("", "Stages that do not learn: the first N, backbone (all but the "
+                          "head), all (but the last layer)", "Transfer",
+                          parse=_parse_freeze)  # fmt: skip
+    unfreeze_epochs: int = setting(0, "Let one frozen stage more learn after every so many "
+                                   "epochs, from the head down (0 = never)", "Transfer",
+                                   low=0, high=1e6)  # fmt: skip
+    layer_decay: float = setting(1.0, "Learning rate of a stage, as a share of that of the stage "
+                                 "after it", "Transfer", low=0.01, high=1.0)  # fmt: skip
     val_fraction: float = setting(0.1, "Share held out for validation where the data has none",
                                   "Data", low=0.001, high=0.4)  # fmt: skip
     cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")

@@ -5,6 +5,7 @@
       config.json        the settings of the fit
       classes.json       class names, in the order of the network's outputs
       preprocess.json    from stored pixels to network input
+      pretrained.json    what the weights began from and its sha256 (with --pretrained)
       data.json          the data's fingerprint, counts, problems, copies across splits
       split.json         the sample ids of each split
       train_digests.safetensors  of the training samples, to know a copy wherever it turns up

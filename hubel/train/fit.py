@@ -24,7 +24,7 @@ from hubel.tasks import TASKS
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.loop import Report, Training, checkpoint, restore, train
-from hubel.train.setup import assemble, run_facts, settle_flip
+from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
 
 __all__ = ["fit", "resume"]
@@ -54,7 +54,9 @@ def fit(
         config, note = settle_flip(config, data)
         if note:
             report({"note": note})
-        preprocess = fit_preprocess(data.store, data.split.train)
+        preprocess, note = settle_preprocess(config, fit_preprocess(data.store, data.split.train))
+        if note:
+            report({"note": note})
         t, spec = assemble(
             config, run, data, TASKS["classify"], preprocess, stop, report, transform
         )
@@ -208,7 +210,7 @@ def _look_at_untrained(t: Training, data: Data) -> float:
             f"--model '{t.config.model}' gives a loss of {loss} before training: the data or the "
             f"network has non-finite values (hubel inspect {t.config.data})"
         )
-    if abs(loss - expected) > 0.25 * expected:
+    if not t.config.pretrained and abs(loss - expected) > 0.25 * expected:
         t.report(
             {
                 "note": f"WARNING: the untrained network's loss is {loss:.3f}, "

@@ -19,6 +19,7 @@ from hubel.runs import RunFolder
 from hubel.tasks import Task
 from hubel.train.best import prune_best, save_best
 from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hubel.train.freezing import Freezing
 from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
 from hubel.train.schedules import Schedule
 from hubel.train.signals import StopRequest
@@ -82,6 +83,7 @@ class Training:
     )
     at: Position = field(default_factory=Position)
     clock: Callable[[], float] = time.monotonic
+    freezing: Freezing | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -102,6 +104,8 @@ def train(t: Training) -> None:
         epoch_started = t.clock()
         samples_before = at.epoch_samples
         t.model.train()
+        if t.freezing is not None:
+            t.freezing.apply(at.epoch)
         # Sums of the epoch stay on the device: reading them would make it wait.
         wide = torch.float32 if t.engine.device.type == "mps" else torch.float64
         loss_sum = torch.tensor(at.epoch_loss, dtype=wide, device=t.engine.device)

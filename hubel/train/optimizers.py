@@ -5,11 +5,13 @@ complexity (as He et al. 2019, arXiv 1812.01187, §3.1).
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from hubel.config import FitConfig
+from hubel.train.freezing import Freezing
 
 __all__ = ["load_optimizer_tensors", "make_optimizer", "optimizer_tensors", "set_rate"]
 
@@ -27,16 +29,32 @@ _DEFAULTS = {
 }
 
 
-def make_optimizer(model: nn.Module, config: FitConfig) -> torch.optim.Optimizer:
-    """The optimizer that `config` names over the parameters of `model` that train."""
+def make_optimizer(
+    model: nn.Module, config: FitConfig, freezing: Freezing
+) -> torch.optim.Optimizer:
+    """The optimizer that `config` names over the parameters of `model` that ever train.
+
+    With `layer_decay`, each stage's rate is that share of the rate of the stage after it, the
+    last one's is `lr` (Clark et al. 2020, ELECTRA, arXiv 2003.10555, table 6).
+    """
     default = _DEFAULTS[config.optimizer]
     lr = default.lr if config.lr is None else config.lr
     decay = default.weight_decay if config.weight_decay is None else config.weight_decay
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
+    never = freezing.never_train()
+    trained = [p for p in model.parameters() if p.requires_grad and p not in never]
+    parts = [(lr, trained)]
+    if config.layer_decay < 1.0:
+        stages = enumerate(reversed(freezing.stages))  # the first group's rate is the one shown
+        parts = [
+            (lr * config.layer_decay**i, [p for p in stage.parameters if p not in never])
+            for i, stage in stages
+        ]
+    groups: list[dict[str, Any]] = []
+    for rate, parameters in parts:
+        matrices = [p for p in parameters if p.ndim > 1]
+        others = [p for p in parameters if p.ndim <= 1]
+        groups.append({"params": matrices, "lr": rate, "weight_decay": decay})
+        groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
     groups = [group for group in groups if group["params"]]
     # One fused kernel for each group instead of a handful for each tensor.
     optimizer: torch.optim.Optimizer

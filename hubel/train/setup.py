@@ -5,6 +5,7 @@ import platform
 import shlex
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -24,12 +25,14 @@ from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
 from hubel.shapes import format_shape
 from hubel.tasks import Task
+from hubel.train.freezing import make_freezing
 from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
 from hubel.train.schedules import make_schedule
 from hubel.train.signals import StopRequest
+from hubel.transfer import TORCHVISION, load_pretrained, published_weights
 
-__all__ = ["assemble", "run_facts", "settle_flip"]
+__all__ = ["assemble", "run_facts", "settle_flip", "settle_preprocess"]
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -40,6 +43,32 @@ def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
         return replace(config, flip="alternating"), ""
     return replace(config, flip="none"), (
         "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
+    )
+
+
+def settle_preprocess(config: FitConfig, preprocess: Preprocess) -> tuple[Preprocess, str]:
+    """`preprocess` as published weights expect it, and a sentence that says so.
+
+    Pictures of one or three channels are normalised as torchvision's were (a grey one by the
+    mean of the three); other data, and weights from elsewhere, by the training split's own.
+    """
+    if not config.pretrained:
+        return preprocess, ""
+    published = published_weights(config.model)
+    asked = (TORCHVISION, "" if published is None else published.name)
+    if published is None or Path(config.pretrained).name not in asked:
+        return preprocess, ""
+    if preprocess.scale != 255.0 or preprocess.in_channels not in (1, 3):
+        return preprocess, (
+            "the published weights are for pictures of 8 bits, grey or in colour: this data is "
+            "normalised by its own mean and deviation"
+        )
+    mean, std = published.mean, published.std
+    if preprocess.in_channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    shown = ", ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True))
+    return replace(preprocess, mean=mean, std=std), (
+        f"input normalised as the published weights expect it ({shown})"
     )
 
 
@@ -64,14 +93,29 @@ def assemble(
             task.num_outputs(num_classes),
             data.store.size,
             config.dropout,
-            cast(Stem, config.stem),
+            # Published weights have the paper's first layers, whatever the picture's size.
+            "paper"
+            if config.stem == "auto" and config.pretrained == TORCHVISION
+            else cast(Stem, config.stem),
         )
     )
     if config.stem == "auto" and spec.stem == "small":
         size = format_shape(*spec.input_size)
         report({"note": f"small stem for {size} pixels (--stem paper takes the paper's)"})
     check_fits(model, spec.input_shape)
+    if config.pretrained and not run.has("pretrained.json"):  # a resumed run has its own weights
+        loaded = load_pretrained(
+            model,
+            spec,
+            config.pretrained,
+            lambda what, done, total: report({"stage": what, "count": done, "total": total}),
+        )
+        run.write_json("pretrained.json", loaded.to_json())
+        report({"note": loaded.sentence()})
     engine.place(model)
+    freezing = make_freezing(model, config)
+    if freezing.sentence():
+        report({"note": freezing.sentence()})
     train_targets = data.source.targets[data.split.train]
     class_weights = None
     if config.class_weights:
@@ -124,7 +168,7 @@ def assemble(
         task=task,
         loader=loader,
         validation=validation,
-        optimizer=make_optimizer(model, config),
+        optimizer=make_optimizer(model, config, freezing),
         schedule=make_schedule(config),
         engine=engine,
         stop=stop,
@@ -132,6 +176,7 @@ def assemble(
         class_weights=class_weights,
         scaler=torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16"),
         at=Position(accumulate=config.accumulate),
+        freezing=freezing,
     )
     return training, spec
 
