@@ -36,7 +36,7 @@ LAB = {
 }  # fmt: skip
 CASES = {
     "hubel": LAB,
-    "hubel fp32": {**LAB, "precision": "fp32"},
+    "hubel fp32": {**LAB, "engine": "fp32"},
     "hubel defaults": {"model": "simple", "epochs": 1, "batch_size": 64},
 }
 

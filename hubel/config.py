@@ -13,8 +13,19 @@ from typing import Any
 
 from hubel.errors import UserError, suggestion
 
-__all__ = ["FitConfig", "parse_duration", "parse_size", "setting"]
+__all__ = [
+    "PRECISIONS",
+    "FitConfig",
+    "parse_batch_size",
+    "parse_duration",
+    "parse_engine",
+    "parse_size",
+    "setting",
+]
 
+
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
+"""What forward and backward may compute in, the most exact first."""
 
 _LARGEST_SIDE = 4096  # a network's input, not a photograph's
 
@@ -78,6 +89,39 @@ def parse_size(text: str) -> tuple[int, ...]:
     return size
 
 
+def parse_engine(text: str) -> str:
+    """`auto`, or a precision and words about memory order, compilation and optimizer.
+
+    >>> parse_engine("bf16"), parse_engine("contiguous, fp32"), parse_engine("tf32+compiled")
+    ('bf16,channels_last', 'fp32,contiguous', 'tf32,channels_last,compiled')
+    """
+    if text.strip() == "auto":
+        return "auto"
+    words = re.split(r"\s*[,+]\s*", text.strip())
+    kinds = (PRECISIONS, ("channels_last", "contiguous"), ("compiled", "graphs"), ("unfused",))
+    chosen = [[word for word in words if word in kind] for kind in kinds]
+    if len(chosen[0]) != 1 or max(map(len, chosen)) > 1 or sum(map(len, chosen)) != len(words):
+        raise ValueError(
+            f"write auto, or one of {', '.join(PRECISIONS)} and, after commas, contiguous, "
+            f"compiled, graphs, unfused"
+        )
+    order = chosen[1] or ["channels_last"]
+    return ",".join([*chosen[0], *order, *chosen[2], *chosen[3]])
+
+
+def parse_batch_size(text: str) -> int:
+    """A number of samples, or `auto`, which is -1.
+
+    >>> parse_batch_size("64"), parse_batch_size("auto")
+    (64, -1)
+    """
+    if text.strip() in ("auto", "-1"):
+        return -1
+    if not re.fullmatch(r"[1-9]\d{0,5}", text.strip()):
+        raise ValueError("write a whole number from 1 to 999999, or auto")
+    return int(text)
+
+
 def _parse_freeze(text: str) -> str:
     if not re.fullmatch(r"|all|backbone|\d{1,4}", text.strip()):
         raise ValueError("write all, backbone or a number of stages")
@@ -139,8 +183,9 @@ class FitConfig:
     budget: float | None = setting(
         None, "Train for this long instead of --epochs: 90s, 5m, 1h30m",
         "Training", parse=parse_duration)  # fmt: skip
-    batch_size: int = setting(64, "Samples in one step of the optimizer", "Training",
-                              low=1, high=1e6)  # fmt: skip
+    batch_size: int = setting(64, "Samples in one step of the optimizer; auto measures how many "
+                              "the device is quick with", "Training",
+                              parse=parse_batch_size)  # fmt: skip
     accumulate: int = setting(1, "Micro-batches that one step is cut into", "Training",
                               low=1, high=4096)  # fmt: skip
     optimizer: str = setting("adamw", "The optimizer", "Training",
@@ -167,9 +212,11 @@ class FitConfig:
                                     low=0.0, high=1e6)  # fmt: skip
 
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps", "Machine")
-    precision: str = setting("auto", "Arithmetic of forward and backward", "Machine",
-                             choices=("auto", "fp32", "bf16", "fp16"))  # fmt: skip
-    channels_last: bool = setting(True, "Keep maps in channels-last memory order", "Machine")
+    engine: str = setting("auto", "Arithmetic and memory order: auto measures; fp32, tf32, bf16 or "
+                          "fp16 pins it, contiguous, compiled or graphs may follow after a comma",
+                          "Machine", parse=parse_engine)  # fmt: skip
+    profile: bool = setting(False, "Measure where the time goes, and keep it in the run",
+                            "Machine")  # fmt: skip
     threads: int = setting(0, "CPU threads (0 = all of this process)", "Machine",
                            low=0, high=256)  # fmt: skip
     checkpoint_every: float = setting(30.0, "Seconds between checkpoints in an epoch (0 = none)",

@@ -1,9 +1,11 @@
 """`Engine`: on what device, in what arithmetic and memory order a network runs."""
 
+import contextlib
 import ctypes
 import os
 import platform
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -11,12 +13,21 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubel.config import FitConfig
+from hubel.config import PRECISIONS, FitConfig
 from hubel.errors import UserError
 
-__all__ = ["Engine", "choose_engine", "exact_engine", "keep_freed_memory"]
+__all__ = [
+    "Engine",
+    "choose_engine",
+    "exact_engine",
+    "keep_freed_memory",
+    "pick_device",
+    "precisions_of",
+]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_CUDNN: Any = torch.backends.cudnn  # its types do not know of `conv`
+_MODES = {"compiled": "default", "graphs": "reduce-overhead"}
 
 
 @dataclass(frozen=True)
@@ -26,17 +37,40 @@ class Engine:
     Attributes
     ----------
     device: of the weights and batches.
-    precision: "fp32", "bf16" or "fp16" (the latter two by autocast).
+    precision: "fp32"; "tf32" (float32 with products of 10 bits, on CUDA); "bf16" or "fp16" by
+        autocast.
     channels_last: memory order of maps and filters, in two and three dimensions.
+    compiled: "" as it is written, "compiled" by torch.compile, "graphs": that and CUDA graphs.
+    fused: one kernel for the optimizer's step, where its kind has one.
     """
 
     device: torch.device
     precision: str = "fp32"
     channels_last: bool = True
+    compiled: str = ""
+    fused: bool = True
+
+    @classmethod
+    def of(cls, device: torch.device, words: str) -> "Engine":
+        """From what `parse_engine` gives, "bf16,contiguous" for instance."""
+        chosen = set(words.split(","))
+        return cls(
+            device,
+            next(p for p in PRECISIONS if p in chosen),
+            "contiguous" not in chosen,
+            next((mode for mode in _MODES if mode in chosen), ""),
+            "unfused" not in chosen,
+        )
+
+    @property
+    def words(self) -> str:
+        """Everything but the device, as --engine takes it: "bf16, channels_last"."""
+        layout = "channels_last" if self.channels_last else "contiguous"
+        rest = (self.compiled, "" if self.fused else "unfused")
+        return ", ".join(word for word in (self.precision, layout, *rest) if word)
 
     def __str__(self) -> str:
-        layout = "channels_last" if self.channels_last else "contiguous"
-        return f"{self.device}, {self.precision}, {layout}"
+        return f"{self.device}, {self.words}"
 
     def _memory_format(self, ndim: int) -> torch.memory_format:
         if self.channels_last and ndim in (4, 5):
@@ -50,23 +84,58 @@ class Engine:
             order = self._memory_format(parameter.ndim)
             parameter.data = parameter.data.contiguous(memory_format=order)
 
+    def forward_of(self, model: nn.Module, samples: int) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What the training calls: `model`, compiled for batches of `samples` if so chosen.
+
+        Another size, an epoch's last batch, takes the network as it is written: compiling
+        it again would cost more than it saves.
+        """
+        if not self.compiled:
+            return model
+        compiled = torch.compile(model, dynamic=False, mode=_MODES[self.compiled])
+
+        def forward(input: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = (compiled if len(input) == samples else model)(input)
+            return output
+
+        return forward
+
     def input(self, input: torch.Tensor) -> torch.Tensor:
         """`input` (n, c, *spatial) on the device in the engine's memory order."""
         order = self._memory_format(input.ndim)
-        return input.to(self.device).contiguous(memory_format=order)
+        return input.to(self.device, non_blocking=True).contiguous(memory_format=order)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which the network is called."""
-        return torch.autocast(
-            self.device.type, _DTYPES[self.precision], enabled=self.precision != "fp32"
-        )
+        dtype = _DTYPES.get(self.precision, torch.bfloat16)
+        return torch.autocast(self.device.type, dtype, enabled=self.precision in _DTYPES)
+
+    @contextlib.contextmanager
+    def products(self) -> Iterator[None]:
+        """Float32 products of CUDA in full, or in TF32 if that is the precision, meanwhile.
+
+        torch's own default is a mixture: TF32 in convolutions and not in matrices.
+        """
+        if self.device.type != "cuda":
+            yield
+            return
+        places: tuple[Any, ...] = (torch.backends.cuda.matmul, _CUDNN.conv)
+        former = [place.fp32_precision for place in places]
+        try:
+            for place in places:
+                place.fp32_precision = "tf32" if self.precision == "tf32" else "ieee"
+            yield
+        finally:
+            for place, value in zip(places, former, strict=True):
+                place.fp32_precision = value
 
     def exact(self) -> "Engine":
         """The same device in float32: for figures that are reported."""
         return Engine(self.device, "fp32", self.channels_last)
 
 
-def _device(name: str) -> torch.device:
+def pick_device(name: str) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one. Raises `UserError`."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -90,28 +159,49 @@ def _cpu_multiplies_bf16() -> bool:
 def exact_engine(config: FitConfig) -> Engine:
     """float32 on the run's device, or on what this machine has: a run may have moved."""
     try:
-        device = _device(config.device)
+        device = pick_device(config.device)
     except UserError:
-        device = _device("auto")
-    return Engine(device, "fp32", config.channels_last)
+        device = pick_device("auto")
+    return Engine(device)
+
+
+def precisions_of(device: torch.device) -> list[str]:
+    """What `device` computes in faster than by emulation, the most exact first.
+
+    fp16 needs the loss scaled and pays on GPUs only; fp32 is everywhere.
+    """
+    if device.type == "cuda":
+        ampere = torch.cuda.get_device_capability(device) >= (8, 0)  # the first with both
+        return ["fp32", *(("tf32", "fp16", "bf16") if ampere else ("fp16",))]
+    if device.type == "cpu" and _cpu_multiplies_bf16():
+        return ["fp32", "bf16"]
+    return ["fp32"]
 
 
 def choose_engine(config: FitConfig) -> Engine:
-    """The engine that `config` asks for; "auto" takes bf16 where the device multiplies in it."""
-    device = _device(config.device)
-    precision = config.precision
-    if precision == "auto":
-        if device.type == "cuda":
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        else:
-            fast = device.type == "cpu" and _cpu_multiplies_bf16()
-        precision = "bf16" if fast else "fp32"
-    if precision == "fp16" and device.type != "cuda":
+    """The engine that `config` asks for; for "auto" the likely best, before any measurement.
+
+    Raises `UserError` for an engine that the device has not got.
+    """
+    device = pick_device(config.device)
+    if config.engine == "auto":
+        have = precisions_of(device)
+        return Engine(device, "bf16" if "bf16" in have else have[-1])
+    engine = Engine.of(device, config.engine)
+    have = precisions_of(device)
+    if device.type == "cpu" and "bf16" not in have:
+        have.append("bf16")  # emulated: slow, and yet some want to see what it does
+    if engine.precision not in have:
         raise UserError(
-            f"--precision 'fp16' trains on CUDA devices only, got --device '{device}'; "
-            f"use bf16 or fp32 here"
+            f"--engine '{engine.precision}': {device} does not train in it; choose from "
+            f"{', '.join(have)}, or auto, which measures"
         )
-    return Engine(device, precision, config.channels_last)
+    if engine.compiled == "graphs" and device.type != "cuda":
+        raise UserError(
+            f"--engine 'graphs' are CUDA graphs, and the device is {device}; choose compiled, or "
+            f"auto, which measures"
+        )
+    return engine
 
 
 def keep_freed_memory() -> None:

@@ -17,7 +17,7 @@ from hubel.train import loop as loop_module
 
 SETTINGS = {
     "batch_size": 8, "epochs": 4, "threads": 1, "dropout": 0.3, "ema": 0.9, "seed": 5,
-    "checkpoint_every": 1e-6,
+    "checkpoint_every": 1e-6, "engine": "fp32",
 }  # fmt: skip
 
 
@@ -71,7 +71,7 @@ def test_resume_from_any_step_ends_in_the_same_bytes(
     "settings",
     [
         {"mixup": 0.3, "jitter": 0.2, "rotate": 10.0, "balanced_sampling": True},
-        {"optimizer": "sgd", "accumulate": 2, "precision": "bf16", "ema": 0.0, "cutout": 0.2},
+        {"optimizer": "sgd", "accumulate": 2, "engine": "bf16", "ema": 0.0, "cutout": 0.2},
         {"optimizer": "adam", "schedule": "cosine", "clip_grad_norm": 1.0, "model": "lenet5"},
     ],
     ids=["augmented", "sgd", "adam"],
@@ -217,7 +217,7 @@ def test_old_checkpoints_go_and_two_stay(reference):
 
 COMMAND = [
     sys.executable, "-m", "hubel", "fit", "--batch-size", "8", "--epochs", "40", "--threads", "1",
-    "--dropout", "0.3", "--checkpoint-every", "0.01", "--seed", "5",
+    "--engine", "fp32", "--dropout", "0.3", "--checkpoint-every", "0.01", "--seed", "5",
 ]  # fmt: skip
 
 

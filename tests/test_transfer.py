@@ -600,7 +600,7 @@ def test_a_fit_records_what_it_began_from_and_resumes_without_the_file(tmp_path,
     safetensors.torch.save_file(first.state_dict(), file)
     notes = []
     settings = {
-        "model": "simple", "img_size": 16, "batch_size": 16, "threads": 1, "precision": "fp32",
+        "model": "simple", "img_size": 16, "batch_size": 16, "threads": 1, "engine": "fp32",
         "pretrained": str(file), "freeze": "all", "unfreeze_epochs": 1, "layer_decay": 0.5,
         "checkpoint_every": 0.0,
     }  # fmt: skip

@@ -23,6 +23,7 @@ from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
+from hubel.train.engine import settle_engine, use_recorded_engine
 from hubel.train.loop import Report, Training, checkpoint, restore, train
 from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
@@ -60,12 +61,14 @@ def fit(
         t, spec = assemble(
             config, run, data, TASKS["classify"], preprocess, stop, report, transform
         )
+        choice = settle_engine(t)
         run.write_json("data.json", data.to_json())
         run.write_json("split.json", data.split_json())
         write_train_digests(run, data.store.digests[data.split.train])
         run.write_json("classes.json", list(data.source.info.classes))
         run.write_json("preprocess.json", preprocess.to_json())
-        run.write_json("run.json", run_facts(t, spec, custom_transform=transform is not None))
+        facts = run_facts(t, spec, custom_transform=transform is not None)
+        run.write_json("run.json", {**facts, "engine_choice": choice.to_json()})
         validation_s = _look_at_untrained(t, data)
         if config.budget is not None:
             # What comes after the loop is one more validation and two small files.
@@ -81,7 +84,8 @@ def fit(
         checkpoint(t, border=True)
         # The configuration comes last: with it the folder is a run that can be resumed.
         run.write_json("config.json", config.to_json())
-        train(t)
+        with t.engine.products():
+            train(t)
         return _finish(t, spec, time.monotonic() - started)
 
 
@@ -138,6 +142,7 @@ def resume(
         task = TASKS[facts["task"]]
         with _prepared_process(config.threads or saved.state["threads"]):
             t, spec = assemble(config, run, data, task, preprocess, stop, report, transform)
+            use_recorded_engine(t, facts["engine_choice"]["engine"])
             for note in [*notes, *_differences(t, saved.state)]:
                 report({"note": note})
             restore(t, saved)
@@ -149,7 +154,8 @@ def resume(
                 t.at.finished = False
                 checkpoint(t, border=t.at.batch == 0)
                 run.write_json("config.json", config.to_json())
-            train(t)
+            with t.engine.products():
+                train(t)
             return _finish(t, spec, earlier_s + time.monotonic() - started)
 
 

@@ -63,7 +63,10 @@ class Position:
 
 @dataclass
 class Training:
-    """What the loop works with; put together by `hubel.train.fit`."""
+    """What the loop works with; put together by `hubel.train.fit`.
+
+    `forward` is what the loop calls: the model, or the model compiled.
+    """
 
     config: FitConfig
     run: RunFolder
@@ -84,6 +87,10 @@ class Training:
     at: Position = field(default_factory=Position)
     clock: Callable[[], float] = time.monotonic
     freezing: Freezing | None = None
+    forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forward = self.model
 
     @property
     def evaluated(self) -> nn.Module:
@@ -126,7 +133,7 @@ def train(t: Training) -> None:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
                     for part in batch.split(at.accumulate):
                         with t.engine.autocast():
-                            output = t.model(t.engine.input(part.input))
+                            output = t.forward(t.engine.input(part.input))
                         loss = t.task.loss(
                             output,
                             part.target,

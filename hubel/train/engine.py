@@ -1,0 +1,311 @@
+"""Which engine trains: the one that is asked for, or the fastest right one by measurement.
+
+Every machine, version, network and size of picture has its own answer: bfloat16 may be three
+times as fast as float32 or slower, memory order likewise. So a few steps are timed
+(`hubel.train.probe`) before the training, at most a twentieth of it; the verdict is kept in
+the cache folder, and in the run with all that was measured.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hubel.config import parse_engine
+from hubel.data.cache_folder import default_folder
+from hubel.data.loader import Batch
+from hubel.engine import Engine, precisions_of
+from hubel.runs import write_atomic
+from hubel.train.loop import Training
+from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
+
+__all__ = [
+    "Choice",
+    "measured_engine",
+    "settle_engine",
+    "use_engine",
+    "use_recorded_engine",
+]
+
+_SHARE = 0.05  # of the training's time, for the measurement
+_LONGEST_S = 20.0  # of it where no budget says how long is long
+_STEPS = 14.0  # plain steps that measuring the uncompiled candidates takes, about
+_WARM = 8  # samples of the first step, which tells how long the others will be
+_NEAR = 0.95  # of a time: what is faster by less than this is not worth its rounding
+_COMPILING_S = {"cpu": 60.0, "cuda": 90.0}
+"""What compiling costs, about; 22 to 46 s were seen on a CPU for small networks."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The engine of a training and how it was chosen; "engine_choice" in run.json.
+
+    Attributes
+    ----------
+    engine: as --engine takes it.
+    how: "asked for", "measured", "measured before" or "not measured: …".
+    speedup: against float32 in contiguous order, where that was measured.
+    samples: of the step that was timed.
+    seconds: that the measurement took, when it was made.
+    candidates: one row for each, as `Measured.to_json`.
+    """
+
+    engine: str
+    how: str
+    speedup: float | None = None
+    samples: int = 0
+    seconds: float = 0.0
+    candidates: tuple[dict[str, Any], ...] = ()
+
+    def sentence(self) -> str:
+        """The line that a person sees."""
+        if self.how == "asked for":
+            return ""
+        words = f"engine: {self.engine.replace(',', ', ')}"
+        if self.speedup is not None:
+            words += f": {self.speedup:.1f}× fp32"
+        return words + ("" if self.how == "measured" else f" ({self.how})")
+
+    def discarded(self) -> list[str]:
+        """A line for each candidate that is wrong or failed."""
+        return [
+            f"engine: {row['engine']} is left out, {row['verdict']}"
+            for row in self.candidates
+            if row["verdict"].startswith(("wrong", "failed"))
+        ]
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {**asdict(self), "candidates": list(self.candidates)}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Choice":
+        """What `to_json` gave. Raises `ValueError`, `KeyError` or `TypeError` for else."""
+        speedup, rows = content["speedup"], tuple(dict(row) for row in content["candidates"])
+        if not all(isinstance(row["verdict"] + row["engine"], str) for row in rows):
+            raise TypeError("a verdict is a text")
+        return cls(
+            parse_engine(content["engine"]),
+            str(content["how"]),
+            None if speedup is None else float(speedup),
+            int(content["samples"]),
+            float(content["seconds"]),
+            rows,
+        )
+
+
+def settle_engine(t: Training) -> Choice:
+    """Let `t` train by the engine that is asked for, or by the fastest; says which."""
+    if t.config.engine == "auto":
+        choice = measured_engine(t)
+    else:
+        choice = Choice(_compact(t.engine), "asked for")
+    use_engine(t, Engine.of(t.engine.device, choice.engine))
+    for note in (*choice.discarded(), choice.sentence()):
+        if note:
+            t.report({"note": note})
+    return choice
+
+
+def use_recorded_engine(t: Training, words: str) -> None:
+    """Let a resumed `t` train by the engine of its run, where the device has it."""
+    engine = Engine.of(t.engine.device, parse_engine(words))
+    have = engine.precision in precisions_of(engine.device) or t.config.engine != "auto"
+    use_engine(t, engine if have else t.engine)
+
+
+def _compact(engine: Engine) -> str:
+    return engine.words.replace(", ", ",")
+
+
+def use_engine(t: Training, engine: Engine) -> None:
+    """Let `t` train by `engine`: memory order, compiled steps, optimizer, loss scaling."""
+    t.engine = engine
+    for model in (t.model, t.average):
+        if model is not None:
+            engine.place(model)
+    set_fused(t.optimizer, fused=engine.fused)
+    t.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16")
+    t.forward = engine.forward_of(t.model, -(-t.config.batch_size // t.at.accumulate))
+
+
+def measured_engine(
+    t: Training, cache: Path | None = None, clock: Callable[[], float] = time.perf_counter
+) -> Choice:
+    """The fastest engine whose results are right, by measurement or from the cache.
+
+    `t` is left as it is, its random streams too. `cache` is the folder of verdicts; by
+    default it lies in hubel's cache folder.
+    """
+    key = _key(t)
+    file = _verdict_file(key, cache)
+    known = _read(file, key, t.engine.device)
+    if known is not None:
+        return replace(known, how="measured before")
+    begun = clock()
+    with undisturbed(t.engine.device):
+        torch.manual_seed(0)
+        choice, complete = _measure(t, clock)
+    choice = replace(choice, seconds=round(clock() - begun, 3))
+    if complete:
+        _write(file, key, choice)
+    return choice
+
+
+def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
+    """A choice, and whether every candidate had its turn."""
+    begun = clock()
+    device = t.engine.device
+    plain = Engine(device, "fp32", channels_last=False)
+    batch = next(iter(t.loader.epoch(0))).split(t.at.accumulate)[0]
+    few = min(_WARM, len(batch))
+    t.model.train()
+    if t.freezing is not None:
+        t.freezing.apply(0)
+    with Bench(t.model, t.optimizer, t.task.loss, _first(batch, few)) as bench:
+        # A first step on a few samples tells how long the others will be.
+        bench.evidence(plain)
+        sample_s = bench.step_s(plain) / few
+        share_s, longest_s = _allowed(t, sample_s)
+        samples = len(batch)
+        while samples > few and samples * sample_s * _STEPS > longest_s:
+            samples = -(-samples // 2)
+        if samples * sample_s * 3 > longest_s:
+            return Choice(_compact(t.engine), "not measured: the training is too short"), False
+        bench.batch = _first(batch, samples)
+        rows = measure(bench, _candidates(t.engine), longest_s - (clock() - begun), clock=clock)
+        used_s = clock() - begun
+        rows += _refined(bench, _fastest(rows), longest_s - used_s, share_s - used_s)
+    best = _fastest(rows)
+    for row in rows:
+        row.verdict = row.verdict or ("fastest" if row is best else "slower")
+    speedup = rows[0].step / best.step if rows[0].times and best.times else None
+    choice = Choice(
+        _compact(best.engine),
+        "measured",
+        None if speedup is None else round(speedup, 3),
+        samples,
+        candidates=tuple(row.to_json(samples) for row in rows),
+    )
+    return choice, not any(row.verdict.startswith("not measured") for row in rows)
+
+
+def _first(batch: Batch, samples: int) -> Batch:
+    return Batch(batch.input[:samples], batch.target[:samples], batch.ids[:samples])
+
+
+def _allowed(t: Training, sample_s: float) -> tuple[float, float]:
+    """The twentieth of the training, in seconds, and how much of it may be used at first."""
+    if t.config.budget is not None:
+        return _SHARE * t.config.budget, _SHARE * t.config.budget
+    share_s = _SHARE * sample_s * len(t.loader.indices) * t.config.epochs
+    return share_s, min(share_s, _LONGEST_S)
+
+
+def _candidates(likely: Engine) -> list[Engine]:
+    """All uncompiled engines: the plain one, the likely best, then the rest."""
+    both = [
+        Engine(likely.device, precision, order)
+        for precision in precisions_of(likely.device)
+        for order in (False, True)
+    ]
+    plain = both[0]
+    rest = [e for e in both if e not in (plain, likely)]
+    return [plain, *([likely] if likely in both else []), *rest]
+
+
+def _refined(trial: Bench, best: Measured, allowed_s: float, share_s: float) -> list[Measured]:
+    """Variants of the best: another kind of optimizer step, and compiled where that can pay."""
+    device = best.engine.device
+    variants = []
+    if any(group.get("fused") for group in trial.optimizer.param_groups):
+        variants.append(replace(best.engine, fused=False))
+    compiling_s = _COMPILING_S.get(device.type, math.inf)
+    for kind in ("graphs", "compiled") if device.type == "cuda" else ("compiled",):
+        if share_s > compiling_s:
+            variants.append(replace(best.engine, compiled=kind))
+            share_s -= compiling_s
+            allowed_s += compiling_s
+    if not variants or not best.times:
+        return []
+    again, *new = measure(trial, [best.engine, *variants], allowed_s)
+    best.times += again.times
+    return new
+
+
+def _fastest(rows: list[Measured]) -> Measured:
+    """The first, in order of exactness and simplicity, of those that are nearly the fastest."""
+    right = [row for row in rows if row.times and not row.verdict] or rows[:1]
+    limit = min(row.step for row in right) / _NEAR
+    simple = sorted(right, key=lambda row: _simplicity(row.engine))
+    return next(row for row in simple if row.step <= limit or row is simple[-1])
+
+
+def _simplicity(engine: Engine) -> tuple[int, int, bool]:
+    order = ("fp32", "tf32", "fp16", "bf16").index(engine.precision)
+    return (("", "compiled", "graphs").index(engine.compiled), order, not engine.fused)
+
+
+# The verdicts on disk
+
+
+def _key(t: Training) -> str:
+    """Everything that the verdict depends on, as a text."""
+    device = t.engine.device
+    return json.dumps(
+        {
+            "hubel": importlib.metadata.version("hubel"),
+            "torch": torch.__version__,
+            "device": _device_name(device),
+            "threads": torch.get_num_threads(),
+            "network": hashlib.sha256(repr(t.model).encode()).hexdigest(),
+            "learning": sum(p.numel() for p in t.model.parameters() if p.requires_grad),
+            "input": [t.config.batch_size, t.at.accumulate, t.loader.store.in_channels,
+                      *t.loader.store.size],
+            "optimizer": type(t.optimizer).__name__,
+        }
+    )  # fmt: skip
+
+
+def _device_name(device: torch.device) -> list[str]:
+    if device.type == "cuda":
+        return [torch.cuda.get_device_name(device), str(torch.version.cuda)]
+    info = Path("/proc/cpuinfo")  # what `platform` knows of a Linux machine is its family
+    lines = info.read_text("utf-8", "replace").splitlines() if info.exists() else []
+    name = next((line for line in lines if line.startswith("model name")), platform.processor())
+    return [device.type, platform.machine(), name, torch.backends.cpu.get_cpu_capability()]
+
+
+def _verdict_file(key: str, cache: Path | None) -> Path:
+    folder = default_folder() / "engine" if cache is None else cache
+    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _read(file: Path, key: str, device: torch.device) -> Choice | None:
+    """The verdict in `file`; None if there is none, or none that can be trusted."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        choice = Choice.from_json(content["choice"])
+        fits = content["key"] == key
+        engine = Engine.of(device, choice.engine)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
+        return None
+    return choice if fits and engine.precision in precisions_of(device) else None
+
+
+def _write(file: Path, key: str, choice: Choice) -> None:
+    """Keep a verdict. Where the folder cannot be written, the next fit measures again."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"key": key, "choice": choice.to_json()}, indent=1, allow_nan=False)
+        write_atomic(file, text + "\n")
+    except (OSError, ValueError):
+        return
