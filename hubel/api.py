@@ -8,7 +8,7 @@ hubel.load("runs/x").predict("cat.jpg")
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +24,11 @@ from hubel.evaluate.result import Evaluation
 from hubel.evaluate.run import EvaluatedRun, evaluate_run
 from hubel.inference import load_trained
 from hubel.predict import Prediction, predict_files
-from hubel.runs import RunFolder, RunInUseError
+from hubel.runs import RunFolder, RunInUseError, WatchedRun
 from hubel.shapes import format_shape
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
+from hubel.train.distributed import joined
 
 __all__ = ["Inspected", "Judged", "Run", "fit", "inspect", "load", "resume"]
 
@@ -147,17 +148,24 @@ def fit(
                 f"--output '{output}' lies inside DATA '{data}', which hubel never writes into; "
                 f"name a folder elsewhere"
             )
-    folder = _new_run(config) if output is None else RunFolder.create(output)
-    try:
-        own = None if transform is None else own_transform(transform)
-        training.fit(config, folder, report, transform=own, started=started)
-    except RunInUseError:
-        raise  # somebody else's run: nothing in it is ours to remove
-    except BaseException:
-        if not has_progress(folder):
-            folder.discard()
-        raise
-    return Run(folder)
+    with joined() as group:
+        folder = RunFolder("")
+        if group.world.first:
+            folder = _new_run(config) if output is None else RunFolder.create(output)
+        path = group.text(str(folder.path))
+        config = replace(config, data=group.text(config.data))  # a path only once it is there
+        if not group.world.first:
+            folder, report = WatchedRun(path), _quiet
+        try:
+            own = None if transform is None else own_transform(transform)
+            training.fit(config, folder, report, transform=own, started=started, group=group)
+        except RunInUseError:
+            raise  # somebody else's run: nothing in it is ours to remove
+        except BaseException:
+            if folder.writes and not has_progress(folder):
+                folder.discard()
+            raise
+        return Run(folder)
 
 
 def resume(
@@ -168,10 +176,13 @@ def resume(
     report: Report = _quiet,
 ) -> Run:
     """Go on with an interrupted run, or a finished one with more `epochs`."""
-    folder = RunFolder.open(run)
-    own = None if transform is None else own_transform(transform)
-    training.resume(folder, report, epochs=epochs, transform=own)
-    return Run(folder)
+    with joined() as group:
+        folder = RunFolder.open(run)
+        if not group.world.first:
+            folder, report = WatchedRun(folder.path), _quiet
+        own = None if transform is None else own_transform(transform)
+        training.resume(folder, report, epochs=epochs, transform=own, group=group)
+        return Run(folder)
 
 
 def load(run: str | Path) -> Run:

@@ -15,6 +15,7 @@ from torch import nn
 
 from hubel.config import PRECISIONS, FitConfig
 from hubel.errors import UserError
+from hubel.world import World
 
 __all__ = [
     "Engine",
@@ -25,6 +26,7 @@ __all__ = [
     "precisions_of",
 ]
 
+_ALONE = World()
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CUDNN: Any = torch.backends.cudnn  # its types do not know of `conv`
 _MODES = {"compiled": "default", "graphs": "reduce-overhead"}
@@ -134,10 +136,22 @@ class Engine:
         return Engine(self.device, "fp32", self.channels_last)
 
 
-def pick_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA where there is one. Raises `UserError`."""
+def pick_device(name: str, world: World = _ALONE) -> torch.device:
+    """The device of that name; "auto" is CUDA where there is one. Raises `UserError`.
+
+    Of several processes on a machine each takes the GPU of its number.
+    """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and world.local_size > 1:
+        gpus = torch.cuda.device_count()
+        if name != "cuda" or world.local_size > gpus:
+            raise UserError(
+                f"--device '{name}' cannot be used by {world.local_size} processes: each takes a "
+                f"GPU of its own, and there are {gpus}; give --device auto or cpu, or torchrun a "
+                f"smaller --nproc-per-node"
+            )
+        name = f"cuda:{world.local_rank}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
@@ -178,12 +192,12 @@ def precisions_of(device: torch.device) -> list[str]:
     return ["fp32"]
 
 
-def choose_engine(config: FitConfig) -> Engine:
+def choose_engine(config: FitConfig, world: World = _ALONE) -> Engine:
     """The engine that `config` asks for; for "auto" the likely best, before any measurement.
 
     Raises `UserError` for an engine that the device has not got.
     """
-    device = pick_device(config.device)
+    device = pick_device(config.device, world)
     if config.engine == "auto":
         have = precisions_of(device)
         return Engine(device, "bf16" if "bf16" in have else have[-1])

@@ -82,6 +82,8 @@ def tensors_from_bytes(content: bytes, what: str) -> dict[str, torch.Tensor]:
 
 def save_trained(run: RunFolder, model: nn.Module, spec: ModelSpec) -> None:
     """Write model.safetensors, the network's specification in its header."""
+    if not run.writes:
+        return
     tensors = {name: t.detach().cpu().contiguous() for name, t in model.state_dict().items()}
     header = {"hubel": json.dumps(asdict(spec))}
     write_atomic(run.path / "model.safetensors", safetensors.torch.save(tensors, header))
@@ -89,6 +91,8 @@ def save_trained(run: RunFolder, model: nn.Module, spec: ModelSpec) -> None:
 
 def write_train_digests(run: RunFolder, digests: npt.NDArray[np.bytes_]) -> None:
     """Keep the digests of the training samples (hex, S32), to know a copy wherever it turns up."""
+    if not run.writes:
+        return
     raw = np.frombuffer(bytes.fromhex(b"".join(digests.tolist()).decode()), np.uint8)
     tensors = {"blake2b_128": torch.from_numpy(raw.reshape(len(digests), -1).copy())}
     write_atomic(run.path / "train_digests.safetensors", safetensors.torch.save(tensors))

@@ -35,7 +35,14 @@ import filelock
 
 from hubel.errors import UserError
 
-__all__ = ["RunFolder", "RunInUseError", "folder_intact", "write_atomic", "write_checked_folder"]
+__all__ = [
+    "RunFolder",
+    "RunInUseError",
+    "WatchedRun",
+    "folder_intact",
+    "write_atomic",
+    "write_checked_folder",
+]
 
 _MANIFEST = "manifest.json"
 
@@ -142,6 +149,8 @@ class RunInUseError(UserError):
 
 class RunFolder:
     """One run on disk. Opening it reads nothing; each method reads or writes one file."""
+
+    writes = True  # False for a `WatchedRun`, of which another process keeps the files
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -294,3 +303,33 @@ class RunFolder:
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
+
+
+class WatchedRun(RunFolder):
+    """A run that another process writes: it is read as any other, and left alone."""
+
+    writes = False
+
+    def folder(self, name: str) -> Path:
+        """The path of a folder inside the run."""
+        return self.path / name
+
+    def discard(self) -> None:
+        """Nothing."""
+
+    def sweep(self) -> None:
+        """Nothing."""
+
+    def write_json(self, name: str, content: Any) -> None:
+        """Nothing."""
+
+    def append_log(self, row: Mapping[str, Any]) -> None:
+        """Nothing."""
+
+    def keep_log(self, epochs: int) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Nothing: the other process holds it."""
+        yield

@@ -9,6 +9,7 @@ import typer
 from hubel.cli.options import with_settings
 from hubel.cli.progress import reporting
 from hubel.errors import UserError
+from hubel.world import read_world
 
 __all__ = ["fit"]
 
@@ -32,6 +33,7 @@ def _fit(
 ) -> None:
     """Train a network on DATA and keep everything about it in a run folder."""
     started = time.monotonic()
+    first = read_world().first  # of several processes one writes and speaks
     if resume is not None:
         others = sorted(set(settings) - {"epochs"})
         if data is not None or output is not None or others or download:
@@ -47,7 +49,7 @@ def _fit(
     from hubel import api  # torch, seconds: only once the words make sense
 
     with reporting() as report:
-        if download:
+        if download and first:
             from hubel.data.download import fetch
 
             fetch(
@@ -64,6 +66,8 @@ def _fit(
                 started=started,
                 **settings,
             )
+    if not first:
+        return
     if json:
         print(json_module.dumps(run.result))
     else:

@@ -76,15 +76,22 @@ def _add_verbs(app: typer.Typer, folder: ModuleType) -> None:
 app = _app()
 
 
+def _process() -> str:
+    """Which of several processes speaks, where it is not the first."""
+    rank = os.environ.get("RANK", "0")
+    return "" if rank == "0" else f"process {rank}: "
+
+
 def main() -> None:
     """Run the command line and exit."""
     try:
         app()
     except UserError as error:
-        print(f"hubel: {printable(str(error))}", file=sys.stderr)
+        print(f"hubel: {_process()}{printable(str(error))}", file=sys.stderr)
         sys.exit(1)
     except Interrupted as error:
-        print(f"hubel: {error}", file=sys.stderr)
+        if not _process():
+            print(f"hubel: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         # The reader went away (a pager, head): nothing more to say, and nobody to say it to.

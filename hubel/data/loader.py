@@ -17,6 +17,7 @@ from hubel.data.augment import Augment, mixup_partners
 from hubel.data.cache import Store
 from hubel.data.preprocess import Preprocess
 from hubel.randomness import generator, stream_seed
+from hubel.world import World
 
 __all__ = ["Batch", "Loader", "Transform", "evaluation_batch"]
 
@@ -42,11 +43,13 @@ class Batch:
     input: float32 (n, c, *spatial), channels-last in memory.
     target: int64 (n,), or float32 (n, num_classes) probabilities after mixup.
     ids: int64 (n,), indices of the samples in their source.
+    whole: samples of the batch in all processes; 0 where there is one process.
     """
 
     input: torch.Tensor
     target: torch.Tensor
     ids: torch.Tensor
+    whole: int = 0
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -72,6 +75,7 @@ class Loader:
     mixup: Beta parameter; 0 is off.
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
     device: where batches are put.
+    world: of every batch, this process makes its share only.
     """
 
     store: Store
@@ -86,6 +90,7 @@ class Loader:
     mixup: float = 0.0
     balanced: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    world: World = field(default_factory=World)
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller, none is dropped."""
@@ -102,8 +107,8 @@ class Loader:
         return torch.multinomial(weights[targets].double(), n, replacement=True, generator=stream)
 
     def evaluation(self) -> Iterator[Batch]:
-        """Every sample once, in order, never augmented."""
-        indices = torch.from_numpy(self.indices)
+        """Every sample once, in order, never augmented; of them this process's share."""
+        indices = torch.from_numpy(self.indices)[self.world.share(len(self.indices))]
         targets = torch.from_numpy(self.targets)
         for start in range(0, len(indices), self.batch_size):
             ids = indices[start : start + self.batch_size]
@@ -124,24 +129,39 @@ class Loader:
         # Chunks lie on a fixed grid: entering mid-epoch must not move their borders.
         first = start - start % batches
         for batch in range(first, len(self), batches):
-            positions = order[batch * self.batch_size : (batch + batches) * self.batch_size]
+            shares = [
+                self._share(number, len(order))
+                for number in range(batch, min(batch + batches, len(self)))
+            ]
+            positions = torch.cat([order[share] for share, _ in shares])
             input = self._inputs(indices[positions], positions, draws, epoch)
             target = targets[indices[positions]].to(self.device)
             if mixing is not None:
-                partners, shares = mixing[0][positions], mixing[1][positions].to(self.device)
+                partners, parts = mixing[0][positions], mixing[1][positions].to(self.device)
                 other = self._inputs(indices[partners], partners, draws, epoch)
                 shape = (-1, *(1,) * (input.ndim - 1))
-                input = torch.lerp(other, input, shares.view(shape))
+                input = torch.lerp(other, input, parts.view(shape))
                 one_hot = F.one_hot(target, self.num_classes).float()
                 other_hot = F.one_hot(
                     targets[indices[partners]].to(self.device), self.num_classes
                 ).float()
-                target = torch.lerp(other_hot, one_hot, shares[:, None])
+                target = torch.lerp(other_hot, one_hot, parts[:, None])
             chunk = Batch(input, target, indices[positions])
-            for number in range(max(batch, start), min(batch + batches, len(self))):
-                at = (number - batch) * self.batch_size
-                cut = slice(at, at + self.batch_size)
-                yield Batch(chunk.input[cut], chunk.target[cut], chunk.ids[cut])
+            at = 0
+            for number, (share, whole) in enumerate(shares, batch):
+                cut = slice(at, at + share.stop - share.start)
+                at = cut.stop
+                if number >= start:
+                    yield Batch(chunk.input[cut], chunk.target[cut], chunk.ids[cut], whole)
+
+    def _share(self, number: int, visited: int) -> tuple[slice, int]:
+        """This process's part of batch `number` of an epoch over `visited` samples, and the
+        size of the whole batch.
+        """
+        first = number * self.batch_size
+        whole = min(self.batch_size, visited - first)
+        share = self.world.share(whole)
+        return slice(first + share.start, first + share.stop), whole
 
     def _inputs(
         self,

@@ -17,6 +17,8 @@ __all__ = ["load_best", "prune_best", "save_best"]
 
 def save_best(run: RunFolder, model: nn.Module, name: str, score: float) -> None:
     """Keep the weights of `model`, which scored `score`, under `name`."""
+    if not run.writes:
+        return
     tensors = {key: t.detach().cpu().contiguous() for key, t in model.state_dict().items()}
     files = {
         "weights.safetensors": safetensors.torch.save(tensors),
@@ -34,6 +36,8 @@ def save_best(run: RunFolder, model: nn.Module, name: str, score: float) -> None
 
 def prune_best(run: RunFolder) -> None:
     """Remove the weights that no checkpoint names any more."""
+    if not run.writes:
+        return
     named = {state["position"]["best"] for state in kept_states(run)}
     for folder in run.folder("best").iterdir():
         if folder.name not in named:

@@ -71,6 +71,8 @@ def save_checkpoint(
     step, is older.
     Raises `UserError` when the disk is full; the checkpoint before is still whole then.
     """
+    if not run.writes:
+        return
     files = {
         f"{group}.safetensors": safetensors.torch.save(tensors)
         for group, tensors in checkpoint.tensors.items()

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from hubel.config import parse_engine
 from hubel.data.cache_folder import default_folder
@@ -134,7 +135,27 @@ def use_engine(t: Training, engine: Engine) -> None:
             engine.place(model)
     set_fused(t.optimizer, fused=engine.fused)
     t.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16")
-    t.forward = engine.forward_of(t.model, -(-t.config.batch_size // t.at.accumulate))
+    share = t.group.world.share(t.config.batch_size)
+    samples = -(-(share.stop - share.start) // t.at.accumulate)
+    t.forward = engine.forward_of(_spread(t), samples)
+
+
+def _spread(t: Training) -> nn.Module:
+    """The network as the processes of the group share it.
+
+    The gradients are exchanged in the order in which they come; whether every parameter gets
+    one, now and when stages unfreeze, has to be known before.
+    """
+    if t.group.alone:
+        return t.model
+    t.model.train()
+    batch = _first(next(iter(t.loader.epoch(0))), _WARM)
+    with undisturbed(t.engine.device), Bench(t.model, t.optimizer, t.task.loss, batch) as bench:
+        found = len(bench.evidence(Engine(t.engine.device)).gradients)
+    learning = sum(p.requires_grad for p in t.model.parameters())
+    unfreezes = t.freezing is not None and t.freezing.every > 0
+    t.engine.place(t.model)
+    return t.group.spread(t.model, find_unused=unfreezes or found < learning)
 
 
 def measured_engine(
@@ -147,15 +168,17 @@ def measured_engine(
     """
     key = _key(t)
     file = _verdict_file(key, cache)
-    known = _read(file, key, t.engine.device)
-    if known is not None:
-        return replace(known, how="measured before")
+    known = _read(file, key, t.engine.device) if t.group.world.first else None
+    text = t.group.text(json.dumps(known.to_json()) if known else "")
+    if text:
+        return replace(Choice.from_json(json.loads(text)), how="measured before")
     begun = clock()
     with undisturbed(t.engine.device):
         torch.manual_seed(0)
         choice, complete = _measure(t, clock)
     choice = replace(choice, seconds=round(clock() - begun, 3))
-    if complete:
+    choice = Choice.from_json(json.loads(t.group.text(json.dumps(choice.to_json()))))
+    if complete and t.group.world.first:
         _write(file, key, choice)
     return choice
 
@@ -271,6 +294,7 @@ def _key(t: Training) -> str:
             "input": [t.config.batch_size, t.at.accumulate, t.loader.store.in_channels,
                       *t.loader.store.size],
             "optimizer": type(t.optimizer).__name__,
+            "processes": t.group.world.local_size,
         }
     )  # fmt: skip
 

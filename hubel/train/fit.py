@@ -17,19 +17,23 @@ from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
-from hubel.inference import outputs, save_trained, write_train_digests
+from hubel.inference import save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
+from hubel.train.distributed import Group
 from hubel.train.engine import settle_engine, use_recorded_engine
-from hubel.train.loop import Report, Training, checkpoint, restore, train
+from hubel.train.loop import Report, Training, checkpoint, predicted, restore, train
+from hubel.train.profile import Profile
 from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
+from hubel.world import World
 
 __all__ = ["fit", "resume"]
 
+_ALONE = Group(World())
 _EXAMPLES = 8  # samples whose untrained probabilities are kept for the report
 
 
@@ -40,16 +44,20 @@ def fit(
     *,
     transform: Transform | None = None,
     started: float | None = None,
+    group: Group = _ALONE,
 ) -> dict[str, Any]:
     """Train a network as `config` says and fill the empty folder `run`; returns result.json.
 
-    `started` is the monotonic time from which a budget counts; by default this call.
+    `started` is the monotonic time from which a budget counts; by default this call. Of
+    several processes all call it, and the first of `group` writes.
     `report` hears of progress. Raises `UserError` for what the user can mend and
     `Interrupted` after a signal.
     """
     started = time.monotonic() if started is None else started
-    with run.locked(), catch_signals() as stop, _prepared_process(config.threads):
-        data = prepare_data(config, _progress(report, stop))
+    threads = config.threads or group.threads()
+    with run.locked(), catch_signals() as stop, _prepared_process(threads):
+        with group.first_before_others():
+            data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
         config, note = settle_flip(config, data)
@@ -59,7 +67,7 @@ def fit(
         if note:
             report({"note": note})
         t, spec = assemble(
-            config, run, data, TASKS["classify"], preprocess, stop, report, transform
+            config, run, data, TASKS["classify"], preprocess, stop, report, transform, group
         )
         choice = settle_engine(t)
         run.write_json("data.json", data.to_json())
@@ -72,7 +80,7 @@ def fit(
         validation_s = _look_at_untrained(t, data)
         if config.budget is not None:
             # What comes after the loop is one more validation and two small files.
-            used_s = time.monotonic() - started
+            used_s, validation_s = group.most(time.monotonic() - started, validation_s)
             t.at.limit_s = max(config.budget - used_s - 2 * validation_s - 0.3, 0.0)
             if t.at.limit_s == 0:
                 report(
@@ -95,6 +103,7 @@ def resume(
     *,
     epochs: int | None = None,
     transform: Transform | None = None,
+    group: Group = _ALONE,
 ) -> dict[str, Any]:
     """Go on with an interrupted run, or a finished one with more `epochs`; returns result.json.
 
@@ -132,7 +141,8 @@ def resume(
                 f"has behind it; give {done_epochs} or more"
             )
         run.sweep()
-        data = restore_split(config, run.read_json("split.json"), _progress(report, stop))
+        with group.first_before_others():
+            data = restore_split(config, run.read_json("split.json"), _progress(report, stop))
         if data.store.fingerprint != run.read_json("data.json")["fingerprint"]:
             raise UserError(
                 f"DATA '{config.data}' has changed since the run '{run.path}' began, so the run "
@@ -140,8 +150,10 @@ def resume(
             )
         preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
         task = TASKS[facts["task"]]
-        with _prepared_process(config.threads or saved.state["threads"]):
-            t, spec = assemble(config, run, data, task, preprocess, stop, report, transform)
+        same = group.world.size == saved.state["processes"]
+        threads = config.threads or (saved.state["threads"] if same else group.threads())
+        with _prepared_process(threads):
+            t, spec = assemble(config, run, data, task, preprocess, stop, report, transform, group)
             use_recorded_engine(t, facts["engine_choice"]["engine"])
             for note in [*notes, *_differences(t, saved.state)]:
                 report({"note": note})
@@ -192,12 +204,14 @@ def _differences(t: Training, state: dict[str, Any]) -> list[str]:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "engine": str(t.engine),
+        "processes": t.group.world.size,
     }
     return [
         f"{name} is {value} here and was {state[name]} in the run: the result will not be the "
         f"same to the bit"
         for name, value in now.items()
-        if state[name] != value
+        # Of several processes each has a device, whose number is not the run's.
+        if state[name] != value and (name != "engine" or t.group.alone)
     ]
 
 
@@ -207,7 +221,7 @@ def _look_at_untrained(t: Training, data: Data) -> float:
     A loss far from ln(num_classes) is the first sign of a broken input or initialisation.
     """
     started = time.monotonic()
-    output, target, ids = outputs(t.model, t.validation.evaluation(), t.engine)
+    output, target, ids = predicted(t, t.model, t.engine)
     seconds = time.monotonic() - started
     loss = float(t.task.loss(output, target))
     expected = t.task.untrained_loss(len(data.source.info.classes))
@@ -247,7 +261,7 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
     run = t.run
     if t.at.best:  # else no epoch had a finite score: what there is must do
         t.evaluated.load_state_dict(load_best(run, t.at.best))
-    output, target, _ = outputs(t.evaluated, t.validation.evaluation(), t.engine.exact())
+    output, target, _ = predicted(t, t.evaluated, t.engine.exact())
     log = run.log()
     result = {
         "run": str(run.path),
@@ -261,10 +275,15 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "engine": str(t.engine),
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
-    facts = run.read_json("run.json")
-    save_trained(run, t.evaluated, spec)
-    content = (run.path / "model.safetensors").read_bytes()
-    facts["model_sha256"] = hashlib.sha256(content).hexdigest()
-    run.write_json("run.json", facts)
-    run.write_json("result.json", result)
+    if isinstance(t.profile, Profile):
+        run.write_json("profile.json", t.profile.to_json())
+        t.report({"note": t.profile.sentence()})
+    if run.writes:
+        facts = run.read_json("run.json")
+        save_trained(run, t.evaluated, spec)
+        content = (run.path / "model.safetensors").read_bytes()
+        facts["model_sha256"] = hashlib.sha256(content).hexdigest()
+        run.write_json("run.json", facts)
+        run.write_json("result.json", result)
+    t.group.wait()
     return result

@@ -19,12 +19,15 @@ from hubel.runs import RunFolder
 from hubel.tasks import Task
 from hubel.train.best import prune_best, save_best
 from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from hubel.train.distributed import Group
 from hubel.train.freezing import Freezing
 from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
+from hubel.train.profile import NoProfile
 from hubel.train.schedules import Schedule
 from hubel.train.signals import StopRequest
+from hubel.world import World
 
-__all__ = ["Position", "Report", "Training", "checkpoint", "restore", "train"]
+__all__ = ["Position", "Report", "Training", "checkpoint", "predicted", "restore", "train"]
 
 _CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the device
 _MAX_ROLLBACKS = 3
@@ -65,7 +68,8 @@ class Position:
 class Training:
     """What the loop works with; put together by `hubel.train.fit`.
 
-    `forward` is what the loop calls: the model, or the model compiled.
+    `forward` is what the loop calls: the model, or the model compiled or spread over the
+    processes of `group`.
     """
 
     config: FitConfig
@@ -87,6 +91,8 @@ class Training:
     at: Position = field(default_factory=Position)
     clock: Callable[[], float] = time.monotonic
     freezing: Freezing | None = None
+    group: Group = field(default_factory=lambda: Group(World()))
+    profile: NoProfile = field(default_factory=NoProfile)
     forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -107,31 +113,37 @@ def train(t: Training) -> None:
     at, config = t.at, t.config
     started = t.clock() - at.elapsed_s
     last_saved = t.clock()
+    t.profile.begin()
     while not at.finished:
         epoch_started = t.clock()
         samples_before = at.epoch_samples
         t.model.train()
         if t.freezing is not None:
             t.freezing.apply(at.epoch)
-        # Sums of the epoch stay on the device: reading them would make it wait.
+        # Sums of the epoch stay on the device: reading them would make it wait. What lies
+        # behind is in the first process's: a sum over all processes has it once.
         wide = torch.float32 if t.engine.device.type == "mps" else torch.float64
-        loss_sum = torch.tensor(at.epoch_loss, dtype=wide, device=t.engine.device)
-        right_sum = torch.tensor(at.epoch_right, dtype=wide, device=t.engine.device)
+        behind = (at.epoch_loss, at.epoch_right) if t.group.world.first else (0.0, 0.0)
+        loss_sum, right_sum = torch.tensor(behind, dtype=wide, device=t.engine.device)
         done, diverged = 0.0, False
 
         for batch in t.loader.epoch(at.epoch, at.batch):
+            t.profile.mark("data")
             # 1. The learning rate follows the share that is done, of steps or of time.
-            done = _share_done(t, started)
+            done = _share_done(t)
             if done >= 1.0 and at.step > 0:  # at least one step, however short the budget
                 break
             at.rate = set_rate(t.optimizer, t.schedule(done) * at.rate_scale)
 
-            # 2. Forward and backward, in micro-batches if memory asks for it.
+            # 2. Forward and backward, in micro-batches if memory asks for it. Of several
+            # processes each has a share of the batch, whose gradients are averaged.
+            whole = batch.whole or len(batch)
+            weight, counted = t.group.world.weights(len(batch), whole)
             while True:
                 draws = torch.get_rng_state()
                 try:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
-                    for part in batch.split(at.accumulate):
+                    for part in batch.split(min(at.accumulate, t.group.world.least(whole))):
                         with t.engine.autocast():
                             output = t.forward(t.engine.input(part.input))
                         loss = t.task.loss(
@@ -140,9 +152,11 @@ def train(t: Training) -> None:
                             label_smoothing=config.label_smoothing,
                             class_weights=t.class_weights,
                         )
-                        t.scaler.scale(loss * (len(part) / len(batch))).backward()
-                        batch_loss += loss.detach() * len(part)
-                        batch_right += t.task.num_right(output.detach(), part.target)
+                        t.profile.mark("forward")
+                        t.scaler.scale(loss * (weight * len(part) / len(batch))).backward()
+                        batch_loss += loss.detach() * (counted * len(part))
+                        batch_right += counted * t.task.num_right(output.detach(), part.target)
+                        t.profile.mark("backward")
                     break
                 except (RuntimeError, MemoryError) as error:
                     t.optimizer.zero_grad()
@@ -158,66 +172,75 @@ def train(t: Training) -> None:
             t.optimizer.zero_grad()
             if t.average is not None:
                 t.average.update_parameters(t.model)
+            t.profile.mark("optimizer")
 
-            # 4. Book-keeping; now and then a look at the loss, a checkpoint, a stop.
+            # 4. Book-keeping; now and then a look at the loss, a checkpoint, a stop, on which
+            # all processes agree.
             loss_sum += batch_loss
             right_sum += batch_right
             at.batch += 1
             at.step += 1
-            at.samples += len(batch)
-            at.epoch_samples += len(batch)
-            at.elapsed_s = t.clock() - started
+            at.samples += whole
+            at.epoch_samples += whole
+            at.elapsed_s, since_saved, signal = t.group.most(
+                t.clock() - started, t.clock() - last_saved, t.stop.signal
+            )
             if at.step % _CHECK_EVERY == 0:
-                at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+                at.epoch_loss, at.epoch_right = t.group.total(loss_sum, right_sum)
                 if not math.isfinite(at.epoch_loss):
                     diverged = True
                     break
-                _report_step(t, started, epoch_started, samples_before)
+                _report_step(t, t.clock() - epoch_started, samples_before)
             due = (
-                0 < config.checkpoint_every < t.clock() - last_saved
+                0 < config.checkpoint_every < since_saved
                 and at.batch < len(t.loader)  # the epoch's end saves anyway
             )
-            if t.stop or due:
-                at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+            if signal or due:
+                at.epoch_loss, at.epoch_right = t.group.total(loss_sum, right_sum)
                 if math.isfinite(at.epoch_loss) and _sound(t):
                     checkpoint(t, border=False)
                 last_saved = t.clock()
-            if t.stop:
-                raise _interrupted(t)
+                t.profile.mark("checkpoint")
+            if signal:
+                raise _interrupted(t, int(signal))
+            t.profile.mark("other")
 
-        at.epoch_loss, at.epoch_right = float(loss_sum), float(right_sum)
+        at.epoch_loss, at.epoch_right = t.group.total(loss_sum, right_sum)
         if diverged or not math.isfinite(at.epoch_loss) or not _sound(t):
-            at.elapsed_s = t.clock() - started
             _roll_back(t)
+            t.profile.mark("other")
             continue
 
         # 5. The epoch's end: validation without augmentation, the log, best so far, a checkpoint.
         if at.epoch_samples > 0:
             train_seconds = max(t.clock() - epoch_started, 1e-9)
             _end_epoch(t, (at.epoch_samples - samples_before) / train_seconds, started)
-        at.elapsed_s = t.clock() - started
+            t.profile.mark("evaluation")
+        at.elapsed_s, signal = t.group.most(t.clock() - started, t.stop.signal)
         at.finished = (
-            _share_done(t, started) >= 1.0
+            _share_done(t) >= 1.0
             or done >= 1.0
             or (config.patience > 0 and at.epoch - at.best_epoch >= config.patience)
         )
         checkpoint(t, border=True)
         prune_best(t.run)
         last_saved = t.clock()
-        if t.stop and not at.finished:
-            raise _interrupted(t)
+        t.profile.mark("checkpoint")
+        if signal and not at.finished:
+            raise _interrupted(t, int(signal))
 
 
 def _sound(t: Training) -> bool:
     """Whether every weight is finite: the last step of an epoch shows in no loss."""
     state = t.model.state_dict().values()
-    return all(bool(v.isfinite().all()) for v in state if v.is_floating_point())
+    sound = all(bool(v.isfinite().all()) for v in state if v.is_floating_point())
+    return t.group.most(float(not sound)) == [0.0]
 
 
-def _share_done(t: Training, started: float) -> float:
+def _share_done(t: Training) -> float:
     """The share of the training that lies behind: of the budget, else of the epochs."""
     if t.at.limit_s is not None:
-        return min((t.clock() - started) / max(t.at.limit_s, 1e-9), 1.0)
+        return min(t.at.elapsed_s / max(t.at.limit_s, 1e-9), 1.0)
     return t.at.step / (t.config.epochs * len(t.loader))
 
 
@@ -225,7 +248,8 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
     """Validate, write the log's line, keep the weights if they are the best so far."""
     at = t.at
     validation_started = t.clock()
-    output, target, _ = outputs(t.evaluated, t.validation.evaluation(), t.engine)
+    t.group.share_buffers(t.model, t.average)
+    output, target, _ = predicted(t, t.evaluated, t.engine)
     metrics = t.task.metrics(output, target)
     score = metrics[t.task.score]
     at.epoch += 1
@@ -253,10 +277,20 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
     at.batch, at.epoch_samples, at.epoch_loss, at.epoch_right = 0, 0, 0.0, 0.0
 
 
-def _report_step(t: Training, started: float, epoch_started: float, samples_before: int) -> None:
+def predicted(
+    t: Training, model: nn.Module, engine: Engine
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Outputs (n, …), targets (n,) and ids (n,) of the validation split, in its order: each
+    process predicts its share, and each gets all.
+    """
+    output, target, ids = outputs(model, t.validation.evaluation(), engine)
+    output, target, ids = t.group.gathered(len(t.validation.indices), output, target, ids)
+    return output, target, ids
+
+
+def _report_step(t: Training, epoch_s: float, samples_before: int) -> None:
     at = t.at
-    done = _share_done(t, started)
-    elapsed = t.clock() - started
+    done = _share_done(t)
     t.report(
         {
             "epoch": at.epoch + 1,
@@ -264,18 +298,17 @@ def _report_step(t: Training, started: float, epoch_started: float, samples_befo
             "loss": at.epoch_loss / at.epoch_samples,
             "top1": at.epoch_right / at.epoch_samples,
             "lr": at.rate,
-            "images_per_s": (at.epoch_samples - samples_before)
-            / max(t.clock() - epoch_started, 1e-9),
-            "left_s": elapsed * (1 - done) / max(done, 1e-9),
+            "images_per_s": (at.epoch_samples - samples_before) / max(epoch_s, 1e-9),
+            "left_s": at.elapsed_s * (1 - done) / max(done, 1e-9),
         }
     )
 
 
-def _interrupted(t: Training) -> Interrupted:
+def _interrupted(t: Training, signal: int) -> Interrupted:
     return Interrupted(
         f"stopped in epoch {t.at.epoch + 1}, everything is saved; "
         f"go on with: hubel fit --resume {t.run.path}",
-        t.stop.exit_code,
+        128 + signal,
     )
 
 
@@ -287,6 +320,11 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
     )
     if not memory:
         raise error
+    if not t.group.alone:
+        raise UserError(
+            f"the memory of {t.engine.device} is too small for this process's share of a batch; "
+            f"cut it by --accumulate {2 * t.at.accumulate}"
+        ) from None
     if t.at.accumulate >= batch:
         raise UserError(
             f"the memory of {t.engine.device} is too small for one sample of this network; "
@@ -305,9 +343,15 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
 
 def checkpoint(t: Training, *, border: bool) -> None:
     """A checkpoint of everything the next step depends on."""
-    generators = {"cpu": torch.get_rng_state()}
+    t.group.share_buffers(t.model, t.average)  # batch norm's statistics are the first's
+    states = {"cpu": torch.get_rng_state()}
     if t.engine.device.type == "cuda":
-        generators["cuda"] = torch.cuda.get_rng_state(t.engine.device)
+        states["cuda"] = torch.cuda.get_rng_state(t.engine.device)
+    generators = {
+        _stream(kind, rank): value
+        for kind, state in states.items()
+        for rank, value in enumerate(t.group.each(state))
+    }
     tensors = {
         "model": _cpu(t.model.state_dict()),
         "optimizer": optimizer_tensors(t.optimizer),
@@ -324,10 +368,16 @@ def checkpoint(t: Training, *, border: bool) -> None:
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "engine": str(t.engine),
+        "processes": t.group.world.size,
     }
     save_checkpoint(
         t.run, Checkpoint(tensors, state), step=t.at.step, rollbacks=t.at.rollbacks, border=border
     )
+
+
+def _stream(kind: str, rank: int) -> str:
+    """The name of a process's random stream in a checkpoint; the first's is the kind alone."""
+    return kind if rank == 0 else f"{kind}.{rank}"
 
 
 def restore(t: Training, saved: Checkpoint) -> None:
@@ -337,9 +387,11 @@ def restore(t: Training, saved: Checkpoint) -> None:
     if t.average is not None:
         t.average.load_state_dict(saved.tensors["average"])
     load_optimizer_tensors(t.optimizer, saved.tensors.get("optimizer", {}))
-    torch.set_rng_state(saved.tensors["generators"]["cpu"])
-    if t.engine.device.type == "cuda" and "cuda" in saved.tensors["generators"]:
-        torch.cuda.set_rng_state(saved.tensors["generators"]["cuda"], t.engine.device)
+    streams, rank = saved.tensors["generators"], t.group.world.rank
+    if _stream("cpu", rank) in streams:  # else there were fewer processes: its own goes on
+        torch.set_rng_state(streams[_stream("cpu", rank)])
+    if t.engine.device.type == "cuda" and _stream("cuda", rank) in streams:
+        torch.cuda.set_rng_state(streams[_stream("cuda", rank)], t.engine.device)
     t.scaler.load_state_dict(saved.state["scaler"])
     position = saved.state["position"]
     if position["best_score"] is None:

@@ -25,9 +25,11 @@ from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
 from hubel.shapes import format_shape
 from hubel.tasks import Task
+from hubel.train.distributed import Group
 from hubel.train.freezing import make_freezing
 from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
+from hubel.train.profile import NoProfile, Profile
 from hubel.train.schedules import make_schedule
 from hubel.train.signals import StopRequest
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
@@ -81,9 +83,10 @@ def assemble(
     stop: StopRequest,
     report: Report,
     transform: Transform | None,
+    group: Group,
 ) -> tuple[Training, ModelSpec]:
     """The network, freshly initialised from the seed, and all that trains it."""
-    engine = choose_engine(config)
+    engine = choose_engine(config, group.world)
     num_classes = len(data.source.info.classes)
     torch.manual_seed(stream_seed(config.seed, "model"))
     spec, model = network_of(
@@ -144,6 +147,7 @@ def assemble(
         mixup=config.mixup,
         balanced=config.balanced_sampling,
         device=engine.device,
+        world=group.world,
     )
     validation = replace(
         loader,
@@ -159,7 +163,8 @@ def assemble(
         rule = get_ema_multi_avg_fn(config.ema)
         average = AveragedModel(model, multi_avg_fn=rule)
     # The training's own stream for dropout, apart from the weights' one.
-    torch.manual_seed(stream_seed(config.seed, "training"))
+    rank = group.world.rank
+    torch.manual_seed(stream_seed(config.seed, "training", *((rank,) if rank else ())))
     training = Training(
         config=config,
         run=run,
@@ -177,6 +182,8 @@ def assemble(
         scaler=torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16"),
         at=Position(accumulate=config.accumulate),
         freezing=freezing,
+        group=group,
+        profile=Profile(engine.device) if config.profile else NoProfile(),
     )
     return training, spec
 
@@ -200,6 +207,7 @@ def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[s
             "system": platform.platform(),
             "machine": platform.machine(),
             "threads": torch.get_num_threads(),
+            "processes": t.group.world.size,
             **{name: importlib.metadata.version(name) for name in packages},
         },
     }
