@@ -239,6 +239,7 @@ def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
             **{key: facts[key] for key in ("run", "task", "model", "params", "engine", "seed")},
             **{key: facts[key] for key in ("created", "command")},
             **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
+            "profile": run.read_json("profile.json") if run.has("profile.json") else None,
             "input": format_shape(*judged.trained.spec.input_shape),
             "data": data["path"] or data["format"],
             "classes": len(judged.trained.classes),

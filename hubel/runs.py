@@ -10,6 +10,7 @@
       split.json         the sample ids of each split
       train_digests.safetensors  of the training samples, to know a copy wherever it turns up
       log.jsonl          one line an epoch
+      profile.json       where the time went (with --profile)
       untrained.json     loss and class probabilities before the first step
       checkpoints/       r00-step-0000000120[-epoch]/ (safetensors, JSON, manifest), latest
       best/              the weights of the best epochs, each with its manifest

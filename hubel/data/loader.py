@@ -19,9 +19,10 @@ from hubel.data.preprocess import Preprocess
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
-__all__ = ["Batch", "Loader", "Transform", "evaluation_batch"]
+__all__ = ["Batch", "Loader", "Transform", "evaluation_batch", "resident"]
 
 _EVALUATION_BYTES = 64 << 20  # float input of an evaluation batch, at most
+_RESIDENT = 0.2  # of the free memory of a GPU, for the pixels of the whole set
 _CHUNK_BYTES = 8 << 20  # float input made at once: a few batches, small enough for the cache
 
 Transform = Callable[[torch.Tensor, int], torch.Tensor]
@@ -76,6 +77,7 @@ class Loader:
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
     device: where batches are put.
     world: of every batch, this process makes its share only.
+    resident: the store's pixels on the device, if they lie there; see `resident`.
     """
 
     store: Store
@@ -91,6 +93,7 @@ class Loader:
     balanced: bool = False
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     world: World = field(default_factory=World)
+    resident: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller, none is dropped."""
@@ -112,7 +115,7 @@ class Loader:
         targets = torch.from_numpy(self.targets)
         for start in range(0, len(indices), self.batch_size):
             ids = indices[start : start + self.batch_size]
-            pixels = self.store.gather(ids).to(self.device, non_blocking=True)
+            pixels = self._pixels(ids)
             yield Batch(self.preprocess(pixels), targets[ids].to(self.device), ids)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
@@ -163,6 +166,12 @@ class Loader:
         share = self.world.share(whole)
         return slice(first + share.start, first + share.stop), whole
 
+    def _pixels(self, ids: torch.Tensor) -> torch.Tensor:
+        """Stored pixels (b, *size, c) of samples `ids`, on the device."""
+        if self.resident is not None:
+            return self.resident.index_select(0, ids.to(self.device, non_blocking=True))
+        return _sent(self.store.gather(ids), self.device)
+
     def _inputs(
         self,
         ids: torch.Tensor,
@@ -171,14 +180,34 @@ class Loader:
         epoch: int,
     ) -> torch.Tensor:
         """Network input (b, c, *spatial) of samples `ids`, augmented for `epoch`."""
-        pixels = self.store.gather(ids)
-        if self.transform is not None:
+        if self.transform is None:
+            pixels = self._pixels(ids)
+        else:
+            pixels = self.store.gather(ids)
             rows = [
                 self.transform(picture, stream_seed(self.seed, "transform", epoch, int(i)))
                 for picture, i in zip(pixels, ids, strict=True)
             ]
-            pixels = torch.stack(rows)
-        pixels = pixels.to(self.device, non_blocking=True)
+            pixels = _sent(torch.stack(rows), self.device)
         if self.augment is not None and draws is not None:
             pixels = self.augment(pixels, draws[positions].to(self.device))
         return self.preprocess(pixels)
+
+
+def resident(store: Store, device: torch.device) -> torch.Tensor | None:
+    """All pixels of `store` on the GPU `device`, if they take no more than a share of what is
+    free there; None otherwise. A batch is then made without the CPU.
+    """
+    if device.type != "cuda" or store.pixels is None:
+        return None
+    free, _ = torch.cuda.mem_get_info(device)
+    if store.pixels.nbytes > _RESIDENT * free:
+        return None
+    return store.pixels.to(device)
+
+
+def _sent(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """`pixels` on `device`; to a GPU from pinned memory, so that nobody waits for the way."""
+    if device.type == "cuda":
+        pixels = pixels.pin_memory()
+    return pixels.to(device, non_blocking=True)

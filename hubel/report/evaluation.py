@@ -50,8 +50,8 @@ def write_evaluation_report(
     ----------
     destination: the page; replaced if it exists, its folder made if need be.
     run_facts: what is known of the run. Of {run, task, model, params, input, data, classes,
-        splits, epochs, seconds, images_per_s, engine, seed, created, versions, command}
-        those that are there are shown. `input` is "3×32×32"; four parts mean volumes.
+        splits, epochs, seconds, images_per_s, engine, profile, seed, created, versions,
+        command} those that are there are shown. `input` is "3×32×32"; four parts mean volumes.
     history: one row an epoch: {epoch, train_loss, train_top1, val_loss, val_top1, lr, …};
         missing or None values are left out of the curves.
     untrained: {loss, expected_loss, mean_probabilities, examples: [{id, target,
@@ -135,6 +135,7 @@ def _facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Training time", _known(run.get("seconds"), words.duration)),
         ("Speed", _known(run.get("images_per_s"), lambda v: f"{words.integer(v)} images/s")),
         ("Engine", run.get("engine")),
+        ("Share of the time", _known(run.get("profile"), _shares)),
         ("Seed", run.get("seed")),
         ("Created", _known(run.get("created"), _moment)),
         ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items()) or None),
@@ -144,6 +145,10 @@ def _facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 def _known(value: Any, form: Callable[[Any], str]) -> str | None:
     return None if value is None else form(value)
+
+
+def _shares(profile: Any) -> str:
+    return ", ".join(f"{part} {100 * share:.1f} %" for part, share in profile["shares"].items())
 
 
 def _moment(stamp: Any) -> str:

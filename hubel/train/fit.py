@@ -21,6 +21,7 @@ from hubel.inference import save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
+from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.distributed import Group
@@ -60,6 +61,9 @@ def fit(
             data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
+        config, note = bounded_batch_size(config, len(data.split.train))
+        if note:
+            report({"note": note})
         config, note = settle_flip(config, data)
         if note:
             report({"note": note})
@@ -69,6 +73,9 @@ def fit(
         t, spec = assemble(
             config, run, data, TASKS["classify"], preprocess, stop, report, transform, group
         )
+        if config.batch_size == AUTO:
+            report({"note": measured_batch_size(t)})
+            config = t.config
         choice = settle_engine(t)
         run.write_json("data.json", data.to_json())
         run.write_json("split.json", data.split_json())
@@ -275,6 +282,9 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "engine": str(t.engine),
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
+    seen = t.at.samples / len(t.loader.indices)
+    if t.config.budget is not None and seen < 1:
+        t.report({"note": f"the budget ended when {seen:.1%} of the training samples were seen"})
     if isinstance(t.profile, Profile):
         run.write_json("profile.json", t.profile.to_json())
         t.report({"note": t.profile.sentence()})

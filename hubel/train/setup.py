@@ -14,7 +14,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hubel.config import FitConfig
 from hubel.data.augment import Augment
-from hubel.data.loader import Loader, Transform, evaluation_batch
+from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.engine import choose_engine
@@ -139,7 +139,7 @@ def assemble(
         data.source.targets,
         data.split.train,
         preprocess,
-        config.batch_size,
+        max(config.batch_size, 1),  # until `auto` is measured
         config.seed,
         num_classes,
         augment=augment,
@@ -148,6 +148,7 @@ def assemble(
         balanced=config.balanced_sampling,
         device=engine.device,
         world=group.world,
+        resident=resident(data.store, engine.device),
     )
     validation = replace(
         loader,
