@@ -25,7 +25,7 @@ from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.distributed import Group
-from hubel.train.engine import settle_engine, use_recorded_engine
+from hubel.train.engine import Choice, settle_engine, use_recorded_engine
 from hubel.train.loop import Report, Training, checkpoint, predicted, restore, train
 from hubel.train.profile import Profile
 from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
@@ -86,9 +86,12 @@ def fit(
         run.write_json("run.json", {**facts, "engine_choice": choice.to_json()})
         validation_s = _look_at_untrained(t, data)
         if config.budget is not None:
-            # What comes after the loop is one more validation and two small files.
-            used_s, validation_s = group.most(time.monotonic() - started, validation_s)
-            t.at.limit_s = max(config.budget - used_s - 2 * validation_s - 0.3, 0.0)
+            writing_s = -time.monotonic()
+            checkpoint(t, border=True)
+            writing_s += time.monotonic()
+            later_s = _after_loop_s(t, choice, validation_s, writing_s)
+            used_s, later_s = group.most(time.monotonic() - started, later_s)
+            t.at.limit_s = max(config.budget - used_s - later_s, 0.0)
             if t.at.limit_s == 0:
                 report(
                     {
@@ -260,6 +263,16 @@ def _look_at_untrained(t: Training, data: Data) -> float:
         },
     )
     return seconds
+
+
+def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: float) -> float:
+    """What the loop's last epoch and its aftermath take beyond the steps, in seconds, about.
+
+    One validation by the engine and one in float32; the best weights, a checkpoint with the
+    optimizer's state and the finished network, of which the first checkpoint had a part.
+    """
+    slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
+    return (1 + slower) * validation_s + 4 * writing_s + 0.3
 
 
 def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:

@@ -180,15 +180,17 @@ def measure(
 ) -> list[Measured]:
     """Every candidate's times and distances; the first one is the reference.
 
-    After `allowed_s` no candidate is begun (the first always is), and no further step made.
+    Nothing is begun that would not be over after `allowed_s`, as far as the longest turn so
+    far tells; the first candidate always has its turn.
     """
-    begun = clock()
+    end, longest = clock() + allowed_s, 0.0
     reference: Evidence | None = None
     plain = candidates[0]
     rows = [Measured(engine) for engine in candidates]
     rounded: dict[str, Distance] = {}
     for row in rows:
-        if reference is not None and clock() - begun > allowed_s:
+        turn = clock()
+        if turn + longest > end and row is not rows[0]:
             row.verdict = "not measured: the time for it was up"
             continue
         try:
@@ -208,10 +210,11 @@ def measure(
             # Whatever a backend or a compiler raises is a verdict on it, not the end of a fit.
             words = (str(error).strip() or type(error).__name__).splitlines()[0]
             row.verdict = f"failed: {words[:200]}"
+        longest = max(longest, clock() - turn)
     for _ in range(_ROUNDS):
         best = min(row.step for row in rows)
         for row in rows:
-            if row.verdict or row.step > _PRUNE * best or clock() - begun > allowed_s:
+            if row.verdict or row.step > _PRUNE * best or clock() + row.step > end:
                 continue
             row.times.append(trial.step_s(row.engine))
     return rows
