@@ -47,7 +47,7 @@ def outputs(
     columns: tuple[list[torch.Tensor], ...] = ([], [], [])
     try:
         for batch in batches:
-            with engine.autocast():
+            with engine.autocast(), engine.products():
                 output = model(engine.input(batch.input))
             for column, value in zip(
                 columns, (output.float(), batch.target, batch.ids), strict=True

@@ -94,7 +94,7 @@ def predict_files(
 def predict_arrays(trained: Trained, arrays: Sequence[Array], engine: Engine) -> torch.Tensor:
     """Probabilities (n, num_classes) of samples already at the network's size."""
     input = trained.preprocess(torch.from_numpy(np.stack(arrays)))
-    with torch.inference_mode(), engine.autocast():
+    with torch.inference_mode(), engine.autocast(), engine.products():
         output = trained.model(engine.input(input))
     return trained.task.probabilities(output).cpu()
 

@@ -237,6 +237,64 @@ def test_a_signal_to_one_stops_all_and_a_resume_ends_in_the_same_bytes(pictures,
     assert a == b
 
 
+NETWORK = """
+from torch import nn
+
+class Net(nn.Module):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.stages = nn.ModuleList([
+            nn.Sequential(nn.Conv2d(in_channels, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+            nn.Sequential(nn.Conv2d(8, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU()),
+        ])
+        self.never = nn.Linear(3, 3)
+        self.head = nn.Linear(8, num_classes)
+
+    def forward(self, input):
+        for stage in self.stages:
+            input = stage(input)
+        return self.head(input.mean((2, 3)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "more", [{}, {"freeze": "2", "unfreeze_epochs": "1"}, {"freeze": "1"}], ids=str
+)
+def test_batch_norm_and_parameters_without_a_gradient(pictures, tmp_path, more):
+    """Every process trains the same weights, and what is saved is what was evaluated."""
+    (tmp_path / "net.py").write_text(NETWORK)
+    settings = {**SETTINGS, "model": f"{tmp_path / 'net.py'}:Net", "epochs": 3, **more}
+    del settings["dropout"]
+    file = script(
+        tmp_path,
+        f"""
+        from hubel.cli.main import main
+        from hubel.train import fit
+        real = fit.predicted
+        def look(t, model, engine):
+            result = real(t, model, engine)
+            for tensor in t.model.state_dict().values():
+                first, second = t.group.each(tensor)
+                assert torch.equal(first, second)
+            return result
+        fit.predicted = look
+        sys.argv = ["hubel", "fit", {str(pictures)!r}, "--output", {str(tmp_path / "run")!r},
+                    *{options(settings)!r}]
+        main()
+        """,
+    )
+    done = torchrun(file)
+    assert done.returncode == 0, done.stderr
+    run = hubel.load(tmp_path / "run")
+    first, *_, last = run.folder.log()
+    assert last["train_loss"] < first["train_loss"]
+    (newest,) = (run.path / "checkpoints").glob(f"*-{last['step']:010d}-epoch")
+    state = safetensors.torch.load_file(newest / "model.safetensors")
+    (mean,) = [v for k, v in state.items() if k.endswith("stages.1.1.running_mean")]
+    assert mean.abs().sum() > 0
+
+
 def test_a_resume_by_another_number_of_processes_says_so():
     class Two:
         alone = False

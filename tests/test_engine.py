@@ -391,3 +391,10 @@ def test_every_engine_of_a_gpu_is_right(network, batch):
         rows = probe.measure(bench, candidates, 1e9)
     assert [row.verdict for row in rows] == [""] * len(rows)
     assert torch.backends.cuda.matmul.fp32_precision == former
+
+
+def test_parameters_may_join_a_momentum_later(pictures, tmp_path):
+    """A fused step wants all of a group's momenta from the start; unfreezing gives it some."""
+    run, _ = fit(pictures, tmp_path / "run", optimizer="sgd", freeze="2", unfreeze_epochs=1,
+                 engine="fp32", epochs=3)  # fmt: skip
+    assert run.result["epochs"] == 3

@@ -148,6 +148,8 @@ def joined() -> Iterator[Group]:
     made_here = not dist.is_initialized()
     if made_here:
         gpus = torch.cuda.is_available()
+        if world.local_rank < torch.cuda.device_count():
+            torch.cuda.set_device(world.local_rank)
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
     try:
         yield group

@@ -41,6 +41,7 @@ _LONGEST_S = 20.0  # of it where no budget says how long is long
 _STEPS = 14.0  # plain steps that measuring the uncompiled candidates takes, about
 _WARM = 8  # samples of the first step, which tells how long the others will be
 _NEAR = 0.95  # of a time: what is faster by less than this is not worth its rounding
+_LAST_EPOCH = 1 << 40
 _COMPILING_S = {"cpu": 60.0, "cuda": 90.0}
 """What compiling costs, about; 22 to 46 s were seen on a CPU for small networks."""
 
@@ -133,11 +134,16 @@ def use_engine(t: Training, engine: Engine) -> None:
     for model in (t.model, t.average):
         if model is not None:
             engine.place(model)
-    set_fused(t.optimizer, fused=engine.fused)
     t.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16")
     share = t.group.world.share(t.config.batch_size)
     samples = -(-(share.stop - share.start) // t.at.accumulate)
     t.forward = engine.forward_of(_spread(t), samples)
+    # A fused step wants the momenta of all parameters or of none: unfreezing brings some later.
+    set_fused(t.optimizer, fused=engine.fused and not _unfreezes(t))
+
+
+def _unfreezes(t: Training) -> bool:
+    return t.freezing is not None and t.freezing.every > 0
 
 
 def _spread(t: Training) -> nn.Module:
@@ -149,13 +155,15 @@ def _spread(t: Training) -> nn.Module:
     if t.group.alone:
         return t.model
     t.model.train()
+    if t.freezing is not None:
+        # What will ever learn has to be known from the start: as in the last epoch of all.
+        t.freezing.apply(_LAST_EPOCH if _unfreezes(t) else 0)
     batch = _first(next(iter(t.loader.epoch(0))), _WARM)
     with undisturbed(t.engine.device), Bench(t.model, t.optimizer, t.task.loss, batch) as bench:
         found = len(bench.evidence(Engine(t.engine.device)).gradients)
     learning = sum(p.requires_grad for p in t.model.parameters())
-    unfreezes = t.freezing is not None and t.freezing.every > 0
     t.engine.place(t.model)
-    return t.group.spread(t.model, find_unused=unfreezes or found < learning)
+    return t.group.spread(t.model, find_unused=_unfreezes(t) or found < learning)
 
 
 def measured_engine(
