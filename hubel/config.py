@@ -2,6 +2,10 @@
 
 The command line makes its options from these fields, and Python callers give them by
 name; both are checked here, so a wrong value gets the same message from either.
+
+What a recipe decides is declared with one value for each recipe. A setting that was given
+wins; one that was not (None) has the recipe's value as soon as the configuration is made, so
+that whoever reads a setting, a run's config.json included, reads what holds.
 """
 
 import dataclasses
@@ -13,7 +17,7 @@ from typing import Any
 
 from hubel.errors import UserError, suggestion
 
-__all__ = ["FitConfig", "parse_duration", "parse_size", "setting"]
+__all__ = ["FitConfig", "by_recipe", "parse_duration", "parse_size", "setting"]
 
 
 _LARGEST_SIDE = 4096  # a network's input, not a photograph's
@@ -29,6 +33,7 @@ class _Rule:
     low: float = -math.inf
     high: float = math.inf
     parse: Callable[[str], Any] | None = None
+    recipes: Mapping[str, Any] | None = None
 
 
 def setting(
@@ -44,6 +49,23 @@ def setting(
     """A field with its help text and its rule: allowed `choices`, or a range, or a parser."""
     rule = _Rule(help, panel, choices, low, high, parse)
     return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def by_recipe(
+    help: str,
+    panel: str,
+    *,
+    fast: Any,
+    plain: Any,
+    tuning: Any,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Any:
+    """A field whose default is the recipe's: `tuning` is fast's with --pretrained weights."""
+    recipes = {"fast": fast, "plain": plain, "tuning": tuning}
+    rule = _Rule(help, panel, choices, low, high, None, recipes)
+    return dataclasses.field(default=None, metadata={"rule": rule})
 
 
 def parse_duration(text: str) -> float:
@@ -93,6 +115,8 @@ class FitConfig:
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
     model: str = setting("simple", "The network; hubel models lists them", "Network")
+    recipe: str = setting("fast", "What decides the settings that are not given: fast, or plain, "
+                          "the textbook's loop", "Training", choices=("fast", "plain"))  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
                                     "what the network's paper says", "Network",
                                     low=0.0, high=0.95)  # fmt: skip
@@ -139,15 +163,40 @@ class FitConfig:
     budget: float | None = setting(
         None, "Train for this long instead of --epochs: 90s, 5m, 1h30m",
         "Training", parse=parse_duration)  # fmt: skip
-    batch_size: int = setting(64, "Samples in one step of the optimizer", "Training",
-                              low=1, high=1e6)  # fmt: skip
+    batch_size: int = by_recipe("Samples in one step of the optimizer (0 = by the size of the "
+                                "data, 16 to 512)", "Training",
+                                fast=0, plain=64, tuning=64, low=0, high=1e6)  # fmt: skip
     accumulate: int = setting(1, "Micro-batches that one step is cut into", "Training",
                               low=1, high=4096)  # fmt: skip
-    optimizer: str = setting("adamw", "The optimizer", "Training",
-                             choices=("sgd", "adam", "adamw"))  # fmt: skip
+    optimizer: str = by_recipe("The optimizer; muon: of filters and hidden matrices, AdamW of the "
+                               "rest", "Training", fast="muon", plain="adamw", tuning="adamw",
+                               choices=("sgd", "adam", "adamw", "muon"))  # fmt: skip
     lr: float | None = setting(None, "Peak learning rate; by default the optimizer's own",
                                "Training", low=1e-8, high=1e3)  # fmt: skip
-    momentum: float = setting(0.9, "Nesterov momentum of sgd", "Training", low=0.0, high=0.999)
+    momentum: float = setting(0.9, "Nesterov momentum of sgd and muon", "Training",
+                              low=0.0, high=0.999)  # fmt: skip
+    bias_rate: float = by_recipe("Learning rate of batch norm's biases, as a multiple of the "
+                                 "optimizer's", "Recipe", fast=4.0, plain=1.0, tuning=1.0,
+                                 low=0.0, high=1e4)  # fmt: skip
+    whitening: bool = by_recipe("Begin with a first convolution that whitens the training "
+                                "pictures' patches, where its shape allows", "Recipe",
+                                fast=True, plain=False, tuning=False)  # fmt: skip
+    identity: bool = by_recipe("Begin with convolutions that pass their input on, where nothing "
+                               "else does, and residual branches that add nothing", "Recipe",
+                               fast=True, plain=False, tuning=False)  # fmt: skip
+    lookahead: int = by_recipe("Steps between two pulls to the slow weights (0 = off)", "Recipe",
+                               fast=5, plain=0, tuning=0, low=0, high=1e4)  # fmt: skip
+    progressive: float = by_recipe("Share of the side at which training starts, for pictures of "
+                                   "64 pixels or more (1 = off)", "Recipe",
+                                   fast=0.75, plain=1.0, tuning=1.0,
+                                   low=0.25, high=1.0)  # fmt: skip
+    hard_share: float = by_recipe("Share of the pictures seen in an epoch, the rest left out of "
+                                  "those that a small network finds easy (1 = off)", "Recipe",
+                                  fast=1.0, plain=1.0, tuning=1.0, low=0.5, high=1.0)  # fmt: skip
+    tta: str = by_recipe("Average over mirrored and shifted views of a finished network's input: "
+                         "none, all, or of unsure pictures only", "Recipe",
+                         fast="unsure", plain="none", tuning="none",
+                         choices=("none", "all", "unsure"))  # fmt: skip
     weight_decay: float | None = setting(
         None, "Weight decay of matrices and filters; by default the optimizer's own",
         "Training", low=0.0, high=10.0)  # fmt: skip
@@ -155,8 +204,9 @@ class FitConfig:
                             choices=("constant", "step", "cosine", "triangular"))  # fmt: skip
     warmup: float = setting(0.2, "Share of the training that the rate rises (triangular, cosine)",
                             "Training", low=0.0, high=0.9)  # fmt: skip
-    label_smoothing: float = setting(0.1, "Share of the target spread over all classes",
-                                     "Training", low=0.0, high=0.9)  # fmt: skip
+    label_smoothing: float = by_recipe("Share of the target spread over all classes", "Training",
+                                       fast=0.2, plain=0.1, tuning=0.1,
+                                       low=0.0, high=0.9)  # fmt: skip
     class_weights: bool = setting(False, "Weigh the loss by inverse class frequency", "Training")
     balanced_sampling: bool = setting(False, "Draw every class equally often", "Training")
     ema: float = setting(0.0, "Decay of the averaged weights that are evaluated (0 = off)",
@@ -178,7 +228,16 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+            value = getattr(self, f.name)
+            value = self._default(f) if value is None else value
+            object.__setattr__(self, f.name, _checked(f, value))
+
+    def _default(self, f: "dataclasses.Field[Any]") -> Any:
+        """The value of a setting that was not given."""
+        recipes = f.metadata["rule"].recipes
+        if recipes is None:
+            return f.default
+        return recipes["tuning" if self.pretrained and self.recipe == "fast" else self.recipe]
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "FitConfig":
@@ -189,6 +248,11 @@ class FitConfig:
                 raise UserError(f"setting '{name}' is not known; {suggestion(name, known)}")
         return cls(**settings)
 
+    @classmethod
+    def from_run(cls, settings: Mapping[str, Any]) -> "FitConfig":
+        """From a run's config.json; one from before there were recipes was a plain one."""
+        return cls.from_settings({"recipe": "plain", **settings})
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_settings` turns back into the same settings."""
         return {
@@ -197,9 +261,11 @@ class FitConfig:
         }
 
     def changed_from_default(self) -> dict[str, Any]:
-        """Only the settings that differ from their defaults, in field order."""
+        """Only the settings that differ from their (or the recipe's) defaults, in field order."""
         return {
-            f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default
+            f.name: v
+            for f in dataclasses.fields(self)
+            if (v := getattr(self, f.name)) != self._default(f)
         }
 
 

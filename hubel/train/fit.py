@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,14 +18,16 @@ from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs, save_trained, write_train_digests
-from hubel.models import ModelSpec
+from hubel.models import Model, ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.loop import Report, Training, checkpoint, restore, train
+from hubel.train.recipe import settle_batch_size
 from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
+from hubel.views import with_views
 
 __all__ = ["fit", "resume"]
 
@@ -51,6 +53,7 @@ def fit(
         data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
+        config = settle_batch_size(config, len(data.split.train))
         config, note = settle_flip(config, data)
         if note:
             report({"note": note})
@@ -99,7 +102,7 @@ def resume(
     schedule to the new end.
     """
     started = time.monotonic()
-    config = FitConfig.from_settings(run.read_json("config.json"))
+    config = FitConfig.from_run(run.read_json("config.json"))
     facts = run.read_json("run.json")
     if facts["custom_transform"] and transform is None:
         raise UserError(
@@ -241,7 +244,8 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
     run = t.run
     if t.at.best:  # else no epoch had a finite score: what there is must do
         t.evaluated.load_state_dict(load_best(run, t.at.best))
-    output, target, _ = outputs(t.evaluated, t.validation.evaluation(), t.engine.exact())
+    viewed = with_views(cast(Model, t.evaluated), t.config.tta, t.config.flip)
+    output, target, _ = outputs(viewed, t.validation.evaluation(), t.engine.exact())
     log = run.log()
     result = {
         "run": str(run.path),
@@ -253,6 +257,7 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds + time.monotonic() - started, 3),
         "images_per_s": round(statistics.median([row["images_per_s"] for row in log] or [0.0]), 1),
         "engine": str(t.engine),
+        "tta": t.config.tta,
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
     facts = run.read_json("run.json")

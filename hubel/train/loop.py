@@ -20,7 +20,9 @@ from hubel.tasks import Task
 from hubel.train.best import prune_best, save_best
 from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hubel.train.freezing import Freezing
+from hubel.train.lookahead import Lookahead
 from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
+from hubel.train.progressive import Progressive
 from hubel.train.schedules import Schedule
 from hubel.train.signals import StopRequest
 
@@ -84,6 +86,8 @@ class Training:
     at: Position = field(default_factory=Position)
     clock: Callable[[], float] = time.monotonic
     freezing: Freezing | None = None
+    lookahead: Lookahead | None = None
+    progressive: Progressive | None = None
 
     @property
     def evaluated(self) -> nn.Module:
@@ -125,8 +129,11 @@ def train(t: Training) -> None:
                 try:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
                     for part in batch.split(at.accumulate):
+                        input = part.input
+                        if t.progressive is not None:
+                            input = t.progressive(input, done)
                         with t.engine.autocast():
-                            output = t.model(t.engine.input(part.input))
+                            output = t.model(t.engine.input(input))
                         loss = t.task.loss(
                             output,
                             part.target,
@@ -142,13 +149,15 @@ def train(t: Training) -> None:
                     _halve_micro_batch(t, error, len(batch))
                     torch.set_rng_state(draws)
 
-            # 3. The step of the optimizer, then of the averaged weights.
+            # 3. The step of the optimizer, then of the slow and of the averaged weights.
             if config.clip_grad_norm > 0:
                 t.scaler.unscale_(t.optimizer)
                 nn.utils.clip_grad_norm_(t.model.parameters(), config.clip_grad_norm)
             t.scaler.step(t.optimizer)
             t.scaler.update()
             t.optimizer.zero_grad()
+            if t.lookahead is not None:
+                t.lookahead.after_step(at.step + 1, done)
             if t.average is not None:
                 t.average.update_parameters(t.model)
 
@@ -308,6 +317,8 @@ def checkpoint(t: Training, *, border: bool) -> None:
     }
     if t.average is not None:
         tensors["average"] = _cpu(t.average.state_dict())
+    if t.lookahead is not None:
+        tensors["lookahead"] = _cpu(t.lookahead.slow)
     position = asdict(t.at)
     if not math.isfinite(position["best_score"]):
         position["best_score"] = None
@@ -329,6 +340,8 @@ def restore(t: Training, saved: Checkpoint) -> None:
     t.model.load_state_dict(saved.tensors["model"])
     if t.average is not None:
         t.average.load_state_dict(saved.tensors["average"])
+    if t.lookahead is not None:
+        t.lookahead.load(saved.tensors["lookahead"])
     load_optimizer_tensors(t.optimizer, saved.tensors.get("optimizer", {}))
     torch.set_rng_state(saved.tensors["generators"]["cpu"])
     if t.engine.device.type == "cuda" and "cuda" in saved.tensors["generators"]:

@@ -26,13 +26,21 @@ from hubel.runs import RunFolder
 from hubel.shapes import format_shape
 from hubel.tasks import Task
 from hubel.train.freezing import make_freezing
+from hubel.train.lookahead import Lookahead
 from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
+from hubel.train.recipe import begin, make_progressive
+from hubel.train.roles import roles_of
 from hubel.train.schedules import make_schedule
+from hubel.train.selection import select
 from hubel.train.signals import StopRequest
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
 
 __all__ = ["assemble", "run_facts", "settle_flip", "settle_preprocess"]
+
+
+_MUON_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+"""What the engine multiplies fast is exact enough for Muon's directions."""
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -40,7 +48,7 @@ def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
     if config.flip != "auto":
         return config, ""
     if data.source.info.flip_safe:
-        return replace(config, flip="alternating"), ""
+        return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
     return replace(config, flip="none"), (
         "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
     )
@@ -112,6 +120,9 @@ def assemble(
         )
         run.write_json("pretrained.json", loaded.to_json())
         report({"note": loaded.sentence()})
+    begun = begin(model, config, data.store, data.split.train, preprocess)
+    if begun:
+        report({"note": begun})
     engine.place(model)
     freezing = make_freezing(model, config)
     if freezing.sentence():
@@ -145,8 +156,12 @@ def assemble(
         balanced=config.balanced_sampling,
         device=engine.device,
     )
+    num_outputs = task.num_outputs(num_classes)
+    loader = select(loader, config.hard_share, run, task, engine, num_outputs)
     validation = replace(
         loader,
+        difficulty=None,
+        hard_share=1.0,
         indices=data.split.val,
         batch_size=evaluation_batch(data.store),
         augment=None,
@@ -168,7 +183,13 @@ def assemble(
         task=task,
         loader=loader,
         validation=validation,
-        optimizer=make_optimizer(model, config, freezing),
+        optimizer=make_optimizer(
+            model,
+            config,
+            freezing,
+            roles_of(model, spec.input_shape, config.batch_size),
+            _MUON_DTYPES.get(engine.precision, torch.float32),
+        ),
         schedule=make_schedule(config),
         engine=engine,
         stop=stop,
@@ -177,6 +198,8 @@ def assemble(
         scaler=torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16"),
         at=Position(accumulate=config.accumulate),
         freezing=freezing,
+        lookahead=Lookahead(model, config.lookahead) if config.lookahead else None,
+        progressive=make_progressive(model, config, spec.input_shape),
     )
     return training, spec
 
