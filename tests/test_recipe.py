@@ -1,0 +1,182 @@
+"""Recipes: what they decide, who wins, and that every default run is exact and learns."""
+
+import json
+import math
+
+import pytest
+import safetensors.torch
+import torch
+
+import hubel
+from hubel.config import FitConfig
+from hubel.errors import UserError
+from hubel.train import loop as loop_module
+from hubel.train.recipe import batch_size_for
+
+FAST = {
+    "optimizer": "muon", "whitening": True, "identity": True, "lookahead": 5, "tta": "unsure",
+    "batch_size": 0,
+}  # fmt: skip
+TEXTBOOK = {
+    "optimizer": "adamw", "whitening": False, "identity": False, "lookahead": 0, "tta": "none",
+    "batch_size": 64, "bias_rate": 1.0, "progressive": 1.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, FAST),
+        ({"recipe": "plain"}, TEXTBOOK),
+        ({"pretrained": "torchvision"}, TEXTBOOK),  # learned weights are not begun anew
+        ({"lookahead": 0, "optimizer": "sgd"}, {**FAST, "lookahead": 0, "optimizer": "sgd"}),
+        ({"recipe": "plain", "whitening": True}, {**TEXTBOOK, "whitening": True}),
+        ({"whitening": False}, {**FAST, "whitening": False}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_is_given_wins_and_the_rest_is_the_recipes(given, expected):
+    config = FitConfig.from_settings(given)
+    assert {name: getattr(config, name) for name in expected} == expected
+    assert FitConfig.from_settings(config.to_json()) == config
+    assert config.changed_from_default() == given
+
+
+def test_an_unknown_recipe_is_told():
+    with pytest.raises(UserError, match=r"--recipe 'fats' is not known; did you mean 'fast'"):
+        FitConfig(recipe="fats")
+
+
+def test_a_run_from_before_there_were_recipes_is_plain():
+    assert FitConfig.from_run({"data": "x"}).optimizer == "adamw"
+    assert FitConfig.from_run({"data": "x", "recipe": "fast"}).optimizer == "muon"
+
+
+def test_batches_by_the_size_of_the_data():
+    assert [batch_size_for(n) for n in (1, 60, 1_437, 6_000, 45_000, 10**7)] == [
+        16, 16, 32, 128, 512, 512,
+    ]  # fmt: skip
+
+
+SETTINGS = {"epochs": 3, "threads": 1, "seed": 5, "checkpoint_every": 1e-6}
+
+
+class Crash(Exception):
+    """Stands in for the power cut."""
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model": "swift_s", "dropout": 0.1},
+        {"model": "swift_s", "img_size": 64, "precision": "bf16", "ema": 0.9, "epochs": 2},
+        {"model": "swift_s", "hard_share": 0.7, "optimizer": "sgd", "bias_rate": 64.0},
+        {"model": "simple"},
+    ],
+    ids=["swift", "progressive", "selected", "simple"],
+)
+def test_the_fast_recipe_resumes_to_the_same_bytes(pictures, tmp_path, monkeypatch, settings):
+    settings = {**SETTINGS, **settings}
+    undisturbed = hubel.fit(pictures, output=tmp_path / "undisturbed", **settings)
+    real, calls = loop_module.set_rate, [0]
+
+    def dying(optimizer, factor):
+        calls[0] += 1
+        if calls[0] > 6:
+            raise Crash
+        return real(optimizer, factor)
+
+    monkeypatch.setattr(loop_module, "set_rate", dying)
+    with pytest.raises(Crash):
+        hubel.fit(pictures, output=tmp_path / "run", **settings)
+    monkeypatch.setattr(loop_module, "set_rate", real)
+    hubel.resume(tmp_path / "run")
+    first, second = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("undisturbed", "run")
+    )
+    assert first == second
+    assert undisturbed.folder.log()[-1]["step"] > 6
+
+
+@pytest.fixture(scope="module")
+def swift(pictures, tmp_path_factory):
+    """A run of the fast recipe as it comes, and what it said."""
+    heard = []
+    run = hubel.fit(
+        pictures,
+        output=tmp_path_factory.mktemp("swift") / "run",
+        report=heard.append,
+        model="swift_s",
+        epochs=8,
+        threads=1,
+    )
+    return run, [h["note"] for h in heard if "note" in h]
+
+
+def test_a_run_says_and_records_what_was_decided(swift):
+    run, notes = swift
+    config = json.loads((run.path / "config.json").read_text())
+    assert config["recipe"] == "fast"
+    assert (config["batch_size"], config["flip"]) == (16, "alternating")
+    assert {name: config[name] for name in FAST if name != "batch_size"} == {
+        name: value for name, value in FAST.items() if name != "batch_size"
+    }
+    assert run.result["tta"] == "unsure"
+    assert any("the first convolution whitens (24 filters from the data, kept" in n for n in notes)
+    assert any("6 convolutions pass their input on" in n for n in notes)
+    command = json.loads((run.path / "run.json").read_text())["command"]
+    assert "--optimizer" not in command
+    assert run.result["metrics"]["top1"] > 0.8
+
+
+def test_whitening_filters_stay_what_they_were(swift):
+    run, _ = swift
+    trained = safetensors.torch.load_file(run.path / "model.safetensors")
+    weight = trained["whiten.weight"]
+    torch.testing.assert_close(weight[:12], -weight[12:])
+    assert not torch.equal(trained["whiten.bias"][:12], trained["whiten.bias"][12:])
+
+
+def test_evaluation_and_prediction_see_the_runs_views(swift, pictures):
+    run, _ = swift
+    files = sorted((pictures / "north").iterdir())
+    by_default, every, none = (
+        [p.probability for p in run.predict(*files, tta=tta)] for tta in (None, "all", "none")
+    )
+    unsure = [p.probability for p in run.predict(*files, tta="unsure")]
+    assert by_default == unsure
+    assert every != none
+    judged = {tta: run.evaluate(tta=tta) for tta in ("all", "none")}
+    assert any("views of every picture" in note for note in judged["all"].notes)
+    assert not any("views" in note for note in judged["none"].notes)
+    losses = [judged[tta].evaluation.metrics.loss for tta in judged]
+    assert losses[0] != losses[1]
+    with pytest.raises(UserError, match=r"--tta 'some' is not known"):
+        run.predict(files[0], tta="some")
+
+
+def test_pretrained_weights_are_not_begun_anew(swift, pictures, tmp_path):
+    run, _ = swift
+    heard = []
+    tuned = hubel.fit(
+        pictures, output=tmp_path / "tuned", model="swift_s", epochs=1, threads=1,
+        pretrained=str(run.path / "model.safetensors"), report=heard.append,
+    )  # fmt: skip
+    assert not any("whitens" in h.get("note", "") for h in heard)
+    first = run.folder.read_json("result.json")["metrics"]["loss"]
+    assert tuned.folder.read_json("untrained.json")["loss"] < first + 0.5
+
+
+SMALL = ["simple", "lenet5", "alexnet", "mobilenet_v3", "vit_tiny", "resnet18", "swift_m"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_the_default_recipe_learns_with(name, pictures, tmp_path):
+    run = hubel.fit(
+        pictures, output=tmp_path / "run", model=name, epochs=10, threads=1,
+        **({"img_size": 64} if name == "alexnet" else {"img_size": 32}),
+    )  # fmt: skip
+    log = run.folder.log()
+    assert all(math.isfinite(row["train_loss"]) for row in log)
+    assert run.result["metrics"]["top1"] > 0.6
