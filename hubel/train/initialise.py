@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._pytree import tree_leaves
 
 __all__ = ["Beginning", "begin_as_identity"]
 
@@ -85,7 +86,7 @@ class _Graph:
         training = {module: module.training for module in model.modules()}
         model.eval()
         try:
-            output: Any = model(input)
+            output = next(t for t in tree_leaves(model(input)) if isinstance(t, torch.Tensor))
         finally:
             for module, mode in training.items():
                 module.training = mode

@@ -16,7 +16,13 @@ from hubel.train.freezing import Freezing
 from hubel.train.muon import Muon
 from hubel.train.roles import Roles
 
-__all__ = ["load_optimizer_tensors", "make_optimizer", "optimizer_tensors", "set_rate"]
+__all__ = [
+    "load_optimizer_tensors",
+    "make_optimizer",
+    "optimizer_tensors",
+    "set_rate",
+    "use_precision",
+]
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ _DEFAULTS = {
 # or a filter without batch norm behind it has a size of its own to keep: smaller steps.
 _MATRIX_RATE = 0.4
 _REST_RATE = 0.03
+_PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
 
 
@@ -43,14 +50,13 @@ def make_optimizer(
     config: FitConfig,
     freezing: Freezing,
     roles: Roles,
-    dtype: torch.dtype = torch.float32,
 ) -> torch.optim.Optimizer:
     """The optimizer that `config` names over the parameters of `model` that ever train.
 
     With `layer_decay`, each stage's rate is that share of the rate of the stage after it, the
     last one's is `lr` (Clark et al. 2020, ELECTRA, arXiv 2003.10555, table 6). `roles` say
     which parameters are Muon's, and which are batch norm's biases, which have `bias_rate`
-    times the rate of their optimizer. `dtype` is that of Muon's products.
+    times the rate of their optimizer.
     """
     default = _DEFAULTS[config.optimizer]
     lr = default.lr if config.lr is None else config.lr
@@ -87,7 +93,7 @@ def make_optimizer(
     else:
         made: list[torch.optim.Optimizer] = []
         if orthogonal:
-            made.append(Muon(orthogonal, lr, momentum=config.momentum, dtype=dtype))
+            made.append(Muon(orthogonal, lr, momentum=config.momentum))
         if groups:
             made.append(torch.optim.AdamW(groups, lr, betas=_REST_BETAS, fused=True))
         optimizer = Composite(*made)
@@ -121,6 +127,13 @@ def _orthogonal_groups(
         {"params": filters, "lr": rate, "keep_norm": True, "steps": 3},
         {"params": matrices, "lr": rate * _MATRIX_RATE, "weight_decay": decay},
     ]
+
+
+def use_precision(optimizer: torch.optim.Optimizer, precision: str) -> None:
+    """Let Muon multiply in the engine's `precision`: exact enough for a direction."""
+    for part in optimizer.parts if isinstance(optimizer, Composite) else ():
+        if isinstance(part, Muon):
+            part.dtype = _PRODUCTS.get(precision, torch.float32)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

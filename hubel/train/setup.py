@@ -28,7 +28,7 @@ from hubel.tasks import Task
 from hubel.train.freezing import make_freezing
 from hubel.train.lookahead import Lookahead
 from hubel.train.loop import Position, Report, Training
-from hubel.train.optimizers import make_optimizer
+from hubel.train.optimizers import make_optimizer, use_precision
 from hubel.train.recipe import begin, make_progressive
 from hubel.train.roles import roles_of
 from hubel.train.schedules import make_schedule
@@ -37,10 +37,6 @@ from hubel.train.signals import StopRequest
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
 
 __all__ = ["assemble", "run_facts", "settle_flip", "settle_preprocess"]
-
-
-_MUON_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""What the engine multiplies fast is exact enough for Muon's directions."""
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -184,11 +180,7 @@ def assemble(
         loader=loader,
         validation=validation,
         optimizer=make_optimizer(
-            model,
-            config,
-            freezing,
-            roles_of(model, spec.input_shape, config.batch_size),
-            _MUON_DTYPES.get(engine.precision, torch.float32),
+            model, config, freezing, roles_of(model, spec.input_shape, config.batch_size)
         ),
         schedule=make_schedule(config),
         engine=engine,
@@ -201,6 +193,7 @@ def assemble(
         lookahead=Lookahead(model, config.lookahead) if config.lookahead else None,
         progressive=make_progressive(model, config, spec.input_shape),
     )
+    use_precision(training.optimizer, engine.precision)
     return training, spec
 
 
