@@ -205,7 +205,7 @@ class FitConfig:
     warmup: float = setting(0.2, "Share of the training that the rate rises (triangular, cosine)",
                             "Training", low=0.0, high=0.9)  # fmt: skip
     label_smoothing: float = by_recipe("Share of the target spread over all classes", "Training",
-                                       fast=0.2, plain=0.1, tuning=0.1,
+                                       fast=0.1, plain=0.1, tuning=0.1,
                                        low=0.0, high=0.9)  # fmt: skip
     class_weights: bool = setting(False, "Weigh the loss by inverse class frequency", "Training")
     balanced_sampling: bool = setting(False, "Draw every class equally often", "Training")
