@@ -3,6 +3,7 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -232,3 +233,20 @@ def test_the_help_shows_both_defaults():
     words = " ".join(shown.replace("│", " ").split())
     assert "(default: muon; plain: adamw)" in words
     assert "(default: yes; plain: no)" in words
+
+
+def test_volumes_are_trained_by_the_same_recipe(tmp_path):
+    rng = np.random.default_rng(0)
+    targets = np.arange(64) % 2
+    volumes = rng.integers(0, 90, (64, 10, 11, 12, 2))
+    volumes[targets == 1, :5] += 120  # another axis than the one that is mirrored
+    np.savez(tmp_path / "volumes.npz", x=volumes.astype(np.uint8), y=targets)
+    heard = []
+    run = hubel.fit(
+        tmp_path / "volumes.npz", output=tmp_path / "run", model="swift_s", epochs=5, threads=1,
+        translate=0.0, report=heard.append,
+    )  # fmt: skip
+    notes = " ".join(h.get("note", "") for h in heard)
+    assert "the first convolution whitens (32 filters from the data, kept as they are)" in notes
+    assert max(row["train_top1"] for row in run.folder.log()) > 0.8
+    assert run.evaluate(tta="all").evaluation.n > 0
