@@ -29,6 +29,7 @@ from hubel.shapes import format_shape
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
 from hubel.train.distributed import joined
+from hubel.views import with_views
 
 __all__ = ["Inspected", "Judged", "Run", "fit", "inspect", "load", "resume"]
 
@@ -88,14 +89,20 @@ class Run:
         return result
 
     def evaluate(
-        self, data: str | Path | None = None, *, split: str | None = None, report: Report = _quiet
+        self,
+        data: str | Path | None = None,
+        *,
+        split: str | None = None,
+        tta: str | None = None,
+        report: Report = _quiet,
     ) -> Judged:
         """Judge the network and write the report into the run's evaluation/ folder.
 
-        Without `data`, on the run's own test split (validation where it has none).
+        Without `data`, on the run's own test split (validation where it has none). `tta`
+        ("none", "all", "unsure") averages over views of a picture; by default as in the run.
         """
         spec = None if data is None else str(data)
-        judged = evaluate_run(self.folder, spec, split, _progress(report))
+        judged = evaluate_run(self.folder, spec, split, _progress(report), tta)
         name = judged.evaluation.split
         if spec is not None:
             name = f"{Path(spec.split(':')[0]).stem or 'data'}-{name}"
@@ -105,15 +112,21 @@ class Run:
         self.folder.write_json(f"evaluation/{name}/evaluation.json", document.to_json())
         return document
 
-    def predict(self, *paths: str | Path) -> list[Prediction]:
-        """A prediction for each file, or each picture in each folder; see `Prediction`."""
+    def predict(self, *paths: str | Path, tta: str | None = None) -> list[Prediction]:
+        """A prediction for each file, or each picture in each folder; see `Prediction`.
+
+        `tta` as in `evaluate`.
+        """
         if not paths:
             raise UserError("PATH is missing: name at least one picture or folder")
-        config = FitConfig.from_settings(self.folder.read_json("config.json"))
+        config = FitConfig.from_run(self.folder.read_json("config.json"))
+        if tta is not None:
+            config = replace(config, tta=tta)
         engine = exact_engine(config)
         trained = load_trained(self.folder)
         engine.place(trained.model)
-        return list(predict_files(trained, paths, engine))
+        viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
+        return list(predict_files(viewed, paths, engine))
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"

@@ -2,6 +2,10 @@
 
 The command line makes its options from these fields, and Python callers give them by
 name; both are checked here, so a wrong value gets the same message from either.
+
+What a recipe decides is declared with one value for each recipe. A setting that was given
+wins; one that was not (None) has the recipe's value as soon as the configuration is made, so
+that whoever reads a setting, a run's config.json included, reads what holds.
 """
 
 import dataclasses
@@ -16,6 +20,7 @@ from hubel.errors import UserError, suggestion
 __all__ = [
     "PRECISIONS",
     "FitConfig",
+    "by_recipe",
     "parse_batch_size",
     "parse_duration",
     "parse_engine",
@@ -40,6 +45,7 @@ class _Rule:
     low: float = -math.inf
     high: float = math.inf
     parse: Callable[[str], Any] | None = None
+    recipes: Mapping[str, Any] | None = None
 
 
 def setting(
@@ -55,6 +61,24 @@ def setting(
     """A field with its help text and its rule: allowed `choices`, or a range, or a parser."""
     rule = _Rule(help, panel, choices, low, high, parse)
     return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+def by_recipe(
+    help: str,
+    panel: str,
+    *,
+    fast: Any,
+    plain: Any,
+    tuning: Any,
+    choices: tuple[str, ...] = (),
+    low: float = -math.inf,
+    high: float = math.inf,
+    parse: Callable[[str], Any] | None = None,
+) -> Any:
+    """A field whose default is the recipe's: `tuning` is fast's with --pretrained weights."""
+    recipes = {"fast": fast, "plain": plain, "tuning": tuning}
+    rule = _Rule(help, panel, choices, low, high, parse, recipes)
+    return dataclasses.field(default=None, metadata={"rule": rule})
 
 
 def parse_duration(text: str) -> float:
@@ -110,15 +134,15 @@ def parse_engine(text: str) -> str:
 
 
 def parse_batch_size(text: str) -> int:
-    """A number of samples, or `auto`, which is -1.
+    """A number of samples, 0 for one by the size of the data, or `auto`, which is -1.
 
     >>> parse_batch_size("64"), parse_batch_size("auto")
     (64, -1)
     """
     if text.strip() in ("auto", "-1"):
         return -1
-    if not re.fullmatch(r"[1-9]\d{0,5}", text.strip()):
-        raise ValueError("write a whole number from 1 to 999999, or auto")
+    if not re.fullmatch(r"\d{1,6}", text.strip()):
+        raise ValueError("write a whole number from 0 to 999999, or auto")
     return int(text)
 
 
@@ -137,6 +161,8 @@ class FitConfig:
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
     model: str = setting("simple", "The network; hubel models lists them", "Network")
+    recipe: str = setting("fast", "What decides the settings that are not given: fast, or plain, "
+                          "the textbook's loop", "Training", choices=("fast", "plain"))  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
                                     "what the network's paper says", "Network",
                                     low=0.0, high=0.95)  # fmt: skip
@@ -183,16 +209,41 @@ class FitConfig:
     budget: float | None = setting(
         None, "Train for this long instead of --epochs: 90s, 5m, 1h30m",
         "Training", parse=parse_duration)  # fmt: skip
-    batch_size: int = setting(64, "Samples in one step of the optimizer; auto measures how many "
-                              "the device is quick with", "Training",
-                              parse=parse_batch_size)  # fmt: skip
+    batch_size: int = by_recipe("Samples in one step of the optimizer: a number, 0 for one by the "
+                                "size of the data (16 to 512), or auto, which measures how many "
+                                "the device is quick with", "Training",
+                                fast=0, plain=64, tuning=64, parse=parse_batch_size)  # fmt: skip
     accumulate: int = setting(1, "Micro-batches that one step is cut into", "Training",
                               low=1, high=4096)  # fmt: skip
-    optimizer: str = setting("adamw", "The optimizer", "Training",
-                             choices=("sgd", "adam", "adamw"))  # fmt: skip
+    optimizer: str = by_recipe("The optimizer; muon: of filters and hidden matrices, AdamW of the "
+                               "rest", "Training", fast="muon", plain="adamw", tuning="adamw",
+                               choices=("sgd", "adam", "adamw", "muon"))  # fmt: skip
     lr: float | None = setting(None, "Peak learning rate; by default the optimizer's own",
                                "Training", low=1e-8, high=1e3)  # fmt: skip
-    momentum: float = setting(0.9, "Nesterov momentum of sgd", "Training", low=0.0, high=0.999)
+    momentum: float = setting(0.9, "Nesterov momentum of sgd and muon", "Training",
+                              low=0.0, high=0.999)  # fmt: skip
+    bias_rate: float = by_recipe("Learning rate of batch norm's biases, as a multiple of the "
+                                 "optimizer's", "Recipe", fast=4.0, plain=1.0, tuning=1.0,
+                                 low=0.0, high=1e4)  # fmt: skip
+    whitening: bool = by_recipe("Begin with a first convolution that whitens the training "
+                                "pictures' patches, where its shape allows", "Recipe",
+                                fast=True, plain=False, tuning=False)  # fmt: skip
+    identity: bool = by_recipe("Begin with convolutions that pass their input on, where nothing "
+                               "else does, and residual branches that add nothing", "Recipe",
+                               fast=True, plain=False, tuning=False)  # fmt: skip
+    lookahead: int = by_recipe("Steps between two pulls to the slow weights (0 = off)", "Recipe",
+                               fast=5, plain=0, tuning=0, low=0, high=1e4)  # fmt: skip
+    progressive: float = by_recipe("Share of the side at which training starts, for pictures of "
+                                   "64 pixels or more (1 = off)", "Recipe",
+                                   fast=0.75, plain=1.0, tuning=1.0,
+                                   low=0.25, high=1.0)  # fmt: skip
+    hard_share: float = by_recipe("Share of the pictures seen in an epoch, the rest left out of "
+                                  "those that a small network finds easy (1 = off)", "Recipe",
+                                  fast=1.0, plain=1.0, tuning=1.0, low=0.5, high=1.0)  # fmt: skip
+    tta: str = by_recipe("Average over mirrored and shifted views of a finished network's input: "
+                         "none, all, or of unsure pictures only", "Recipe",
+                         fast="unsure", plain="none", tuning="none",
+                         choices=("none", "all", "unsure"))  # fmt: skip
     weight_decay: float | None = setting(
         None, "Weight decay of matrices and filters; by default the optimizer's own",
         "Training", low=0.0, high=10.0)  # fmt: skip
@@ -200,8 +251,9 @@ class FitConfig:
                             choices=("constant", "step", "cosine", "triangular"))  # fmt: skip
     warmup: float = setting(0.2, "Share of the training that the rate rises (triangular, cosine)",
                             "Training", low=0.0, high=0.9)  # fmt: skip
-    label_smoothing: float = setting(0.1, "Share of the target spread over all classes",
-                                     "Training", low=0.0, high=0.9)  # fmt: skip
+    label_smoothing: float = by_recipe("Share of the target spread over all classes", "Training",
+                                       fast=0.1, plain=0.1, tuning=0.1,
+                                       low=0.0, high=0.9)  # fmt: skip
     class_weights: bool = setting(False, "Weigh the loss by inverse class frequency", "Training")
     balanced_sampling: bool = setting(False, "Draw every class equally often", "Training")
     ema: float = setting(0.0, "Decay of the averaged weights that are evaluated (0 = off)",
@@ -225,7 +277,16 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         for f in dataclasses.fields(self):
-            object.__setattr__(self, f.name, _checked(f, getattr(self, f.name)))
+            value = getattr(self, f.name)
+            value = self._default(f) if value is None else value
+            object.__setattr__(self, f.name, _checked(f, value))
+
+    def _default(self, f: "dataclasses.Field[Any]") -> Any:
+        """The value of a setting that was not given."""
+        recipes = f.metadata["rule"].recipes
+        if recipes is None:
+            return f.default
+        return recipes["tuning" if self.pretrained and self.recipe == "fast" else self.recipe]
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> "FitConfig":
@@ -236,6 +297,11 @@ class FitConfig:
                 raise UserError(f"setting '{name}' is not known; {suggestion(name, known)}")
         return cls(**settings)
 
+    @classmethod
+    def from_run(cls, settings: Mapping[str, Any]) -> "FitConfig":
+        """From a run's config.json; one from before there were recipes was a plain one."""
+        return cls.from_settings({"recipe": "plain", **settings})
+
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_settings` turns back into the same settings."""
         return {
@@ -244,9 +310,11 @@ class FitConfig:
         }
 
     def changed_from_default(self) -> dict[str, Any]:
-        """Only the settings that differ from their defaults, in field order."""
+        """Only the settings that differ from their (or the recipe's) defaults, in field order."""
         return {
-            f.name: v for f in dataclasses.fields(self) if (v := getattr(self, f.name)) != f.default
+            f.name: v
+            for f in dataclasses.fields(self)
+            if (v := getattr(self, f.name)) != self._default(f)
         }
 
 

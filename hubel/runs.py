@@ -9,6 +9,7 @@
       data.json          the data's fingerprint, counts, problems, copies across splits
       split.json         the sample ids of each split
       train_digests.safetensors  of the training samples, to know a copy wherever it turns up
+      difficulty.safetensors  of the training samples to a proxy (with --hard-share)
       log.jsonl          one line an epoch
       profile.json       where the time went (with --profile)
       untrained.json     loss and class probabilities before the first step

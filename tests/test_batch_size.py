@@ -17,9 +17,9 @@ from hubel.train.batch_size import saturating
 SETTINGS = {"epochs": 1, "flip": "none", "threads": 1, "engine": "fp32"}
 
 
-@pytest.mark.parametrize("text", ["", "many", "-2", "1.5", "0", "1000000"])
+@pytest.mark.parametrize("text", ["", "many", "-2", "1.5", "1000000"])
 def test_what_is_no_batch_size(text):
-    with pytest.raises(UserError, match=r"--batch-size: write a whole number from 1 to 999999"):
+    with pytest.raises(UserError, match=r"--batch-size: write a whole number from 0 to 999999"):
         FitConfig(batch_size=text)
     assert parse_batch_size(" auto ") == -1
     assert FitConfig(batch_size="12").batch_size == 12

@@ -304,7 +304,8 @@ def test_the_evaluated_average_is_the_average(pictures, tmp_path, monkeypatch):
         return result
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "epochs": 1, "ema": 0.7})
+    settings = {**SMALL, "recipe": "plain", "epochs": 1, "ema": 0.7}
+    run = hubel.fit(pictures, output=tmp_path / "run", **settings)
     average = seen[0]
     for weights in seen[1:]:
         average = [0.7 * a + 0.3 * w for a, w in zip(average, weights, strict=True)]

@@ -23,6 +23,7 @@ from hubel.errors import UserError
 from hubel.models import MODELS, ModelSpec, build
 from hubel.train.freezing import make_freezing, stages_of
 from hubel.train.optimizers import make_optimizer
+from hubel.train.roles import roles_of
 from hubel.train.setup import settle_preprocess
 from hubel.transfer import PublishedWeights, load_pretrained, published_weights
 from hubel.weight_shapes import inflated_to, resized_positions, with_channels
@@ -586,8 +587,9 @@ def test_settings_that_make_no_sense(settings, pattern):
 
 def test_rates_fall_from_the_head_down():
     model, _ = ours("simple", classes=3, size=(8, 8))
-    config = FitConfig(lr=0.1, layer_decay=0.5, freeze="1")
-    optimizer = make_optimizer(model, config, make_freezing(model, config))
+    config = FitConfig(recipe="plain", lr=0.1, layer_decay=0.5, freeze="1")
+    roles = roles_of(model, (3, 8, 8), 64)
+    optimizer = make_optimizer(model, config, make_freezing(model, config), roles)
     rates = {p: g["lr"] for g in optimizer.param_groups for p in g["params"]}
     assert optimizer.param_groups[0]["lr"] == 0.1
     parameters = list(model.parameters())

@@ -4,6 +4,7 @@ import json as json_module
 
 import typer
 
+from hubel.cli.options import TTA_HELP
 from hubel.cli.progress import reporting
 
 __all__ = ["evaluate"]
@@ -17,13 +18,14 @@ def evaluate(
     split: str | None = typer.Option(
         None, "--split", help="train, val or test (default: test, else val)."
     ),
+    tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Judge a finished run and write its report."""
     from hubel import api
 
     with reporting() as report:
-        judged = api.load(run).evaluate(data, split=split, report=report)
+        judged = api.load(run).evaluate(data, split=split, tta=tta, report=report)
         for note in judged.notes:
             report({"note": note})
     if json:

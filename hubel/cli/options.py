@@ -9,7 +9,12 @@ import typer
 
 from hubel.config import FitConfig
 
-__all__ = ["with_settings"]
+__all__ = ["TTA_HELP", "with_settings"]
+
+TTA_HELP = (
+    "Average over mirrored and shifted views: none, all, or unsure (of unsure pictures only); "
+    "by default as the run was fitted."
+)
 
 
 def with_settings(
@@ -49,14 +54,19 @@ def _parameter(f: "dataclasses.Field[Any]") -> inspect.Parameter:
     text = rule.help
     if rule.choices:
         text += f" [{'|'.join(c for c in rule.choices if c)}]"
-    if f.default not in (None, "") and kind is not bool:
-        text += f" (default: {f.default})"
+    if rule.recipes is not None:
+        fast, plain = _shown(rule.recipes["fast"]), _shown(rule.recipes["plain"])
+        text += f" (default: {fast})" if fast == plain else f" (default: {fast}; plain: {plain})"
+    elif f.default not in (None, ""):
+        text += f" (default: {_shown(f.default)})"
     declaration = f"{name}/--no-{name[2:]}" if kind is bool else name
-    if kind is bool:
-        text += f" (default: {'yes' if f.default else 'no'})"
     option = typer.Option(
         None, declaration, help=text, show_default=False, rich_help_panel=rule.panel
     )
     return inspect.Parameter(
         f.name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind | None
     )
+
+
+def _shown(value: Any) -> str:
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from hubel.cli.options import TTA_HELP
 from hubel.errors import UserError
 
 __all__ = ["predict"]
@@ -17,12 +18,13 @@ def predict(
         ..., help="Pictures (or .npy volumes), or folders of them.", metavar="PATH…"
     ),
     csv: bool = typer.Option(False, "--csv", help="Print CSV: path, class, probability, error."),
+    tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Say what the network sees in each file."""
     from hubel import api
 
-    predictions = api.load(run).predict(*paths)
+    predictions = api.load(run).predict(*paths, tta=tta)
     if json:
         document = {"run": run, "predictions": [p.to_json() for p in predictions]}
         print(json_module.dumps(document))

@@ -75,6 +75,9 @@ class Loader:
     transform: a person's own transform of one picture, called before `augment`.
     mixup: Beta parameter; 0 is off.
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
+    difficulty, hard_share: an epoch visits `hard_share` (at least one half) of the samples;
+        those left out are drawn anew each epoch from the easier ones, twice as many as are
+        left out, by `difficulty` (n,) of the samples of this split.
     device: where batches are put.
     world: of every batch, this process makes its share only.
     resident: the store's pixels on the device, if they lie there; see `resident`.
@@ -91,18 +94,31 @@ class Loader:
     transform: Transform | None = None
     mixup: float = 0.0
     balanced: bool = False
+    difficulty: npt.NDArray[np.float32] | None = None
+    hard_share: float = 1.0
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     world: World = field(default_factory=World)
     resident: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Batches in an epoch; the last may be smaller, none is dropped."""
-        return -(-len(self.indices) // self.batch_size)
+        return -(-(len(self.indices) - self._left_out()) // self.batch_size)
+
+    def _left_out(self) -> int:
+        """Samples that an epoch does not visit."""
+        return int((1 - self.hard_share) * len(self.indices))
 
     def order(self, epoch: int) -> torch.Tensor:
         """Positions (n,) in `indices` in the order in which `epoch` visits them."""
         stream = generator(self.seed, "order", epoch)
         n = len(self.indices)
+        if self.difficulty is not None and self._left_out():
+            easy = torch.from_numpy(self.difficulty).argsort(stable=True)[: 2 * self._left_out()]
+            draw = torch.randperm(len(easy), generator=stream)[: self._left_out()]
+            visited = torch.ones(n, dtype=torch.bool)
+            visited[easy[draw]] = False
+            positions = visited.nonzero()[:, 0]
+            return positions[torch.randperm(len(positions), generator=stream)]
         if not self.balanced:
             return torch.randperm(n, generator=stream)
         targets = torch.from_numpy(self.targets[self.indices])

@@ -1,6 +1,6 @@
 """`evaluate_run`: a finished run judged on its own held-out data, or on other data."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.result import Evaluation
 from hubel.inference import Trained, load_trained, outputs, read_train_digests
 from hubel.runs import RunFolder
+from hubel.views import with_views
 
 __all__ = ["EvaluatedRun", "evaluate_run"]
 
@@ -35,17 +36,22 @@ def evaluate_run(
     data: str | None = None,
     split: str | None = None,
     progress: Progress | None = None,
+    tta: str | None = None,
 ) -> EvaluatedRun:
     """Judge the network of `run`, in float32.
 
     Without `data`: the run's own test split, or its validation split where it has no test.
     With `data`: that data's test split, else its validation split, else all of it. `split`
-    names another one. Every sample counts, none is dropped, none is augmented.
+    names another one. Every sample counts, none is dropped, none is augmented. `tta` says
+    over which views of a sample outputs are averaged ("none", "all", "unsure"); by default as
+    the run's settings do.
 
     Raises `UserError` for an unknown split or class, or data that has no such samples.
     """
     keep_freed_memory()
-    config = FitConfig.from_settings(run.read_json("config.json"))
+    config = FitConfig.from_run(run.read_json("config.json"))
+    if tta is not None:
+        config = replace(config, tta=tta)
     trained = load_trained(run)
     source = open_source(config.data if data is None else data)
     dims = len(trained.preprocess.size)
@@ -75,7 +81,12 @@ def evaluate_run(
         raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
     targets = _translated(source, trained, indices)
     engine = exact_engine(config)
-    probabilities = _probabilities(trained, store, targets, indices, engine)
+    if config.tta != "none":
+        which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
+        notes.append(f"outputs are means over shifted and mirrored views of {which} (--tta none)")
+    model = with_views(trained.model, config.tta, config.flip)
+    viewed = replace(trained, model=model)
+    probabilities = _probabilities(viewed, store, targets, indices, engine)
     evaluation = evaluate_classification(
         probabilities,
         targets[indices],

@@ -26,6 +26,7 @@ from hubel.data.loader import Batch
 from hubel.engine import Engine, precisions_of
 from hubel.runs import write_atomic
 from hubel.train.loop import Training
+from hubel.train.optimizers import use_precision
 from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
 
 __all__ = [
@@ -140,6 +141,7 @@ def use_engine(t: Training, engine: Engine) -> None:
     t.forward = engine.forward_of(_spread(t), samples)
     # A fused step wants the momenta of all parameters or of none: unfreezing brings some later.
     set_fused(t.optimizer, fused=engine.fused and not _unfreezes(t))
+    use_precision(t.optimizer, engine.precision)
 
 
 def _unfreezes(t: Training) -> bool:

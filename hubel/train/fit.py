@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -18,7 +18,7 @@ from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
 from hubel.inference import save_trained, write_train_digests
-from hubel.models import ModelSpec
+from hubel.models import Model, ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
@@ -28,8 +28,10 @@ from hubel.train.distributed import Group
 from hubel.train.engine import Choice, settle_engine, use_recorded_engine
 from hubel.train.loop import Report, Training, checkpoint, predicted, restore, train
 from hubel.train.profile import Profile
-from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
+from hubel.train.recipe import settle_batch_size
+from hubel.train.setup import assemble, optimizer_for, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
+from hubel.views import with_views
 from hubel.world import World
 
 __all__ = ["fit", "resume"]
@@ -61,6 +63,7 @@ def fit(
             data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
+        config = settle_batch_size(config, len(data.split.train))
         config, note = bounded_batch_size(config, len(data.split.train))
         if note:
             report({"note": note})
@@ -76,6 +79,8 @@ def fit(
         if config.batch_size == AUTO:
             report({"note": measured_batch_size(t)})
             config = t.config
+            assert t.freezing is not None  # noqa: S101 — `assemble` gives one
+            t.optimizer = optimizer_for(t.model, config, t.freezing, spec.input_shape)
         choice = settle_engine(t)
         run.write_json("data.json", data.to_json())
         run.write_json("split.json", data.split_json())
@@ -122,7 +127,7 @@ def resume(
     schedule to the new end.
     """
     started = time.monotonic()
-    config = FitConfig.from_settings(run.read_json("config.json"))
+    config = FitConfig.from_run(run.read_json("config.json"))
     facts = run.read_json("run.json")
     if facts["custom_transform"] and transform is None:
         raise UserError(
@@ -268,11 +273,13 @@ def _look_at_untrained(t: Training, data: Data) -> float:
 def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: float) -> float:
     """What the loop's last epoch and its aftermath take beyond the steps, in seconds, about.
 
-    One validation by the engine and one in float32; the best weights, a checkpoint with the
+    One validation by the engine and one in float32, over several views where the recipe asks
+    for them; the best weights, a checkpoint with the
     optimizer's state and the finished network, of which the first checkpoint had a part.
     """
     slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
-    return (1 + slower) * validation_s + 4 * writing_s + 0.3
+    views = {"none": 1, "unsure": 3, "all": 6}[t.config.tta]
+    return (1 + slower * views) * validation_s + 4 * writing_s + 0.3
 
 
 def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
@@ -281,7 +288,8 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
     run = t.run
     if t.at.best:  # else no epoch had a finite score: what there is must do
         t.evaluated.load_state_dict(load_best(run, t.at.best))
-    output, target, _ = predicted(t, t.evaluated, t.engine.exact())
+    viewed = with_views(cast(Model, t.evaluated), t.config.tta, t.config.flip)
+    output, target, _ = predicted(t, viewed, t.engine.exact())
     log = run.log()
     result = {
         "run": str(run.path),
@@ -293,6 +301,7 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds + time.monotonic() - started, 3),
         "images_per_s": round(statistics.median([row["images_per_s"] for row in log] or [0.0]), 1),
         "engine": str(t.engine),
+        "tta": t.config.tta,
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
     seen = t.at.samples / len(t.loader.indices)

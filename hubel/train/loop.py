@@ -21,8 +21,10 @@ from hubel.train.best import prune_best, save_best
 from hubel.train.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from hubel.train.distributed import Group
 from hubel.train.freezing import Freezing
+from hubel.train.lookahead import Lookahead
 from hubel.train.optimizers import load_optimizer_tensors, optimizer_tensors, set_rate
 from hubel.train.profile import NoProfile
+from hubel.train.progressive import Progressive
 from hubel.train.schedules import Schedule
 from hubel.train.signals import StopRequest
 from hubel.world import World
@@ -91,6 +93,8 @@ class Training:
     at: Position = field(default_factory=Position)
     clock: Callable[[], float] = time.monotonic
     freezing: Freezing | None = None
+    lookahead: Lookahead | None = None
+    progressive: Progressive | None = None
     group: Group = field(default_factory=lambda: Group(World()))
     profile: NoProfile = field(default_factory=NoProfile)
     forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
@@ -144,8 +148,11 @@ def train(t: Training) -> None:
                 try:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
                     for part in batch.split(min(at.accumulate, t.group.world.least(whole))):
+                        input = part.input
+                        if t.progressive is not None:
+                            input = t.progressive(input, done)
                         with t.engine.autocast():
-                            output = t.forward(t.engine.input(part.input))
+                            output = t.forward(t.engine.input(input))
                         loss = t.task.loss(
                             output,
                             part.target,
@@ -163,13 +170,15 @@ def train(t: Training) -> None:
                     _halve_micro_batch(t, error, len(batch))
                     torch.set_rng_state(draws)
 
-            # 3. The step of the optimizer, then of the averaged weights.
+            # 3. The step of the optimizer, then of the slow and of the averaged weights.
             if config.clip_grad_norm > 0:
                 t.scaler.unscale_(t.optimizer)
                 nn.utils.clip_grad_norm_(t.model.parameters(), config.clip_grad_norm)
             t.scaler.step(t.optimizer)
             t.scaler.update()
             t.optimizer.zero_grad()
+            if t.lookahead is not None:
+                t.lookahead.after_step(at.step + 1, done)
             if t.average is not None:
                 t.average.update_parameters(t.model)
             t.profile.mark("optimizer")
@@ -359,6 +368,8 @@ def checkpoint(t: Training, *, border: bool) -> None:
     }
     if t.average is not None:
         tensors["average"] = _cpu(t.average.state_dict())
+    if t.lookahead is not None:
+        tensors["lookahead"] = _cpu(t.lookahead.slow)
     position = asdict(t.at)
     if not math.isfinite(position["best_score"]):
         position["best_score"] = None
@@ -386,6 +397,8 @@ def restore(t: Training, saved: Checkpoint) -> None:
     t.model.load_state_dict(saved.tensors["model"])
     if t.average is not None:
         t.average.load_state_dict(saved.tensors["average"])
+    if t.lookahead is not None:
+        t.lookahead.load(saved.tensors["lookahead"])
     load_optimizer_tensors(t.optimizer, saved.tensors.get("optimizer", {}))
     streams, rank = saved.tensors["generators"], t.group.world.rank
     if _stream("cpu", rank) in streams:  # else there were fewer processes: its own goes on

@@ -1,7 +1,7 @@
 """The optimizers, with the defaults and the decay rule of the field.
 
 Weight decay acts on matrices and filters, never on biases and norms, whose size carries no
-complexity (as He et al. 2019, arXiv 1812.01187, §3.1).
+complexity (as He et al. 2019, arXiv 1812.01187, §3.1), and not on what Muon keeps at one norm.
 """
 
 from dataclasses import dataclass
@@ -11,9 +11,18 @@ import torch
 from torch import nn
 
 from hubel.config import FitConfig
+from hubel.train.composite import Composite
 from hubel.train.freezing import Freezing
+from hubel.train.muon import Muon
+from hubel.train.roles import Roles
 
-__all__ = ["load_optimizer_tensors", "make_optimizer", "optimizer_tensors", "set_rate"]
+__all__ = [
+    "load_optimizer_tensors",
+    "make_optimizer",
+    "optimizer_tensors",
+    "set_rate",
+    "use_precision",
+]
 
 
 @dataclass(frozen=True)
@@ -26,16 +35,28 @@ _DEFAULTS = {
     "sgd": _Default(lr=0.05, weight_decay=5e-4),
     "adam": _Default(lr=2e-3, weight_decay=0.0),
     "adamw": _Default(lr=3e-3, weight_decay=0.05),
+    "muon": _Default(lr=0.1, weight_decay=0.01),
 }
+# With muon, the rates of what is no filter, as multiples of the filters' rate. A dense layer
+# or a filter without batch norm behind it has a size of its own to keep: smaller steps.
+_MATRIX_RATE = 0.4
+_REST_RATE = 0.03
+_PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
 
 
 def make_optimizer(
-    model: nn.Module, config: FitConfig, freezing: Freezing
+    model: nn.Module,
+    config: FitConfig,
+    freezing: Freezing,
+    roles: Roles,
 ) -> torch.optim.Optimizer:
     """The optimizer that `config` names over the parameters of `model` that ever train.
 
     With `layer_decay`, each stage's rate is that share of the rate of the stage after it, the
-    last one's is `lr` (Clark et al. 2020, ELECTRA, arXiv 2003.10555, table 6).
+    last one's is `lr` (Clark et al. 2020, ELECTRA, arXiv 2003.10555, table 6). `roles` say
+    which parameters are Muon's, and which are batch norm's biases, which have `bias_rate`
+    times the rate of their optimizer.
     """
     default = _DEFAULTS[config.optimizer]
     lr = default.lr if config.lr is None else config.lr
@@ -49,12 +70,15 @@ def make_optimizer(
             (lr * config.layer_decay**i, [p for p in stage.parameters if p not in never])
             for i, stage in stages
         ]
+    orthogonal: list[dict[str, Any]] = []
     groups: list[dict[str, Any]] = []
     for rate, parameters in parts:
-        matrices = [p for p in parameters if p.ndim > 1]
-        others = [p for p in parameters if p.ndim <= 1]
-        groups.append({"params": matrices, "lr": rate, "weight_decay": decay})
-        groups.append({"params": others, "lr": rate, "weight_decay": 0.0})
+        if config.optimizer == "muon":
+            orthogonal += _orthogonal_groups(parameters, roles, rate, decay)
+            parameters = [p for p in parameters if p not in roles.filters | roles.matrices]
+            rate *= _REST_RATE
+        groups += _groups(parameters, roles, rate, decay, config.bias_rate)
+    orthogonal = [group for group in orthogonal if group["params"]]
     groups = [group for group in groups if group["params"]]
     # One fused kernel for each group instead of a handful for each tensor.
     optimizer: torch.optim.Optimizer
@@ -64,11 +88,52 @@ def make_optimizer(
         )
     elif config.optimizer == "adam":
         optimizer = torch.optim.Adam(groups, lr, fused=True)
-    else:
+    elif config.optimizer == "adamw":
         optimizer = torch.optim.AdamW(groups, lr, fused=True)
+    else:
+        made: list[torch.optim.Optimizer] = []
+        if orthogonal:
+            made.append(Muon(orthogonal, lr, momentum=config.momentum))
+        if groups:
+            made.append(torch.optim.AdamW(groups, lr, betas=_REST_BETAS, fused=True))
+        optimizer = Composite(*made)
     for group in optimizer.param_groups:
         group["peak_lr"] = group["lr"]
     return optimizer
+
+
+def _groups(
+    parameters: list[nn.Parameter], roles: Roles, rate: float, decay: float, bias_rate: float
+) -> list[dict[str, Any]]:
+    """What one of torch's optimizers takes: matrices decay, biases of norms are faster."""
+    apart = roles.norm_biases if bias_rate != 1.0 else frozenset()
+    matrices = [p for p in parameters if p.ndim > 1]
+    others = [p for p in parameters if p.ndim <= 1 and p not in apart]
+    biases = [p for p in parameters if p in apart]
+    return [
+        {"params": matrices, "lr": rate, "weight_decay": decay},
+        {"params": others, "lr": rate, "weight_decay": 0.0},
+        {"params": biases, "lr": rate * bias_rate, "weight_decay": 0.0},
+    ]
+
+
+def _orthogonal_groups(
+    parameters: list[nn.Parameter], roles: Roles, rate: float, decay: float
+) -> list[dict[str, Any]]:
+    """What Muon takes. A filter's size means nothing, so a rough direction is enough for it."""
+    filters = [p for p in parameters if p in roles.filters]
+    matrices = [p for p in parameters if p in roles.matrices]
+    return [
+        {"params": filters, "lr": rate, "keep_norm": True, "steps": 3},
+        {"params": matrices, "lr": rate * _MATRIX_RATE, "weight_decay": decay},
+    ]
+
+
+def use_precision(optimizer: torch.optim.Optimizer, precision: str) -> None:
+    """Let Muon multiply in the engine's `precision`: exact enough for a direction."""
+    for part in optimizer.parts if isinstance(optimizer, Composite) else ():
+        if isinstance(part, Muon):
+            part.dtype = _PRODUCTS.get(precision, torch.float32)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:

@@ -17,6 +17,7 @@ from torch import nn
 
 from hubel.data.loader import Batch
 from hubel.engine import Engine
+from hubel.train.optimizers import use_precision
 
 __all__ = [
     "Bench",
@@ -270,6 +271,7 @@ class Bench:
         self._reset()
         engine.place(self.model)
         set_fused(self.optimizer, fused=engine.fused)
+        use_precision(self.optimizer, engine.precision)
         kind = engine, len(self.batch)
         if kind not in self._compiled:
             self._compiled[kind] = engine.forward_of(self.model, len(self.batch))

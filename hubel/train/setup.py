@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hubel.config import FitConfig
@@ -26,15 +27,20 @@ from hubel.runs import RunFolder
 from hubel.shapes import format_shape
 from hubel.tasks import Task
 from hubel.train.distributed import Group
-from hubel.train.freezing import make_freezing
+from hubel.train.freezing import Freezing, make_freezing
+from hubel.train.lookahead import Lookahead
 from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
 from hubel.train.profile import NoProfile, Profile
+from hubel.train.recipe import begin, make_progressive
+from hubel.train.roles import roles_of
 from hubel.train.schedules import make_schedule
+from hubel.train.selection import select
 from hubel.train.signals import StopRequest
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
+from hubel.world import World
 
-__all__ = ["assemble", "run_facts", "settle_flip", "settle_preprocess"]
+__all__ = ["assemble", "optimizer_for", "run_facts", "settle_flip", "settle_preprocess"]
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -42,7 +48,7 @@ def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
     if config.flip != "auto":
         return config, ""
     if data.source.info.flip_safe:
-        return replace(config, flip="alternating"), ""
+        return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
     return replace(config, flip="none"), (
         "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
     )
@@ -115,6 +121,9 @@ def assemble(
         )
         run.write_json("pretrained.json", loaded.to_json())
         report({"note": loaded.sentence()})
+    begun = begin(model, config, data.store, data.split.train, preprocess)
+    if begun:
+        report({"note": begun})
     engine.place(model)
     freezing = make_freezing(model, config)
     if freezing.sentence():
@@ -150,8 +159,15 @@ def assemble(
         world=group.world,
         resident=resident(data.store, engine.device),
     )
+    num_outputs = task.num_outputs(num_classes)
+    with group.first_before_others():  # the first writes the difficulties, the others read them
+        whole = replace(loader, world=World())
+        whole = select(whole, config.hard_share, run, task, engine, num_outputs)
+    loader = replace(whole, world=group.world)
     validation = replace(
         loader,
+        difficulty=None,
+        hard_share=1.0,
         indices=data.split.val,
         batch_size=evaluation_batch(data.store),
         augment=None,
@@ -174,7 +190,7 @@ def assemble(
         task=task,
         loader=loader,
         validation=validation,
-        optimizer=make_optimizer(model, config, freezing),
+        optimizer=optimizer_for(model, config, freezing, spec.input_shape),
         schedule=make_schedule(config),
         engine=engine,
         stop=stop,
@@ -185,8 +201,18 @@ def assemble(
         freezing=freezing,
         group=group,
         profile=Profile(engine.device) if config.profile else NoProfile(),
+        lookahead=Lookahead(model, config.lookahead) if config.lookahead else None,
+        progressive=make_progressive(model, config, spec.input_shape),
     )
     return training, spec
+
+
+def optimizer_for(
+    model: nn.Module, config: FitConfig, freezing: Freezing, input_shape: tuple[int, ...]
+) -> torch.optim.Optimizer:
+    """The optimizer of `config`; what it does with a layer depends on the batch size too."""
+    samples = max(config.batch_size, 1)  # 1 until `auto` is measured
+    return make_optimizer(model, config, freezing, roles_of(model, input_shape, samples))
 
 
 def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[str, Any]:

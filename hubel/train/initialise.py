@@ -1,0 +1,143 @@
+"""Beginnings at which a network passes its input on, found from its graph.
+
+A convolution that starts as the identity hands features and gradients through from the first
+step (Jordan 2024, arXiv 2404.00498, section 3.3; Zagoruyko and Komodakis 2017, "DiracNets",
+arXiv 1706.00388). Where a shortcut does that already, the branch beside it starts at zero
+instead, by its last batch norm (Goyal et al. 2017, arXiv 1706.02677, section 5.1). Which of
+the two a layer needs is read off the graph that autograd records, so it works for networks
+that hubel never saw: a convolution is the only way if no path from output to input goes
+round it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils._pytree import tree_leaves
+
+__all__ = ["Beginning", "begin_as_identity"]
+
+_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How many convolutions begin as the identity, and how many last norms at zero."""
+
+    identities: int
+    zeros: int
+
+    def sentence(self) -> str:
+        """For the terminal; "" where nothing was changed."""
+        parts = []
+        if self.identities:
+            parts.append(f"{self.identities} convolutions pass their input on")
+        if self.zeros:
+            parts.append(f"{self.zeros} residual branches add nothing")
+        return f"at the start {' and '.join(parts)}" if parts else ""
+
+
+def begin_as_identity(model: nn.Module, input_shape: tuple[int, ...]) -> Beginning:
+    """Change the initial weights of `model` in place; its input is (n, *input_shape).
+
+    - A convolution of odd kernel and stride 1, no narrower behind than before, not the first
+      one, without a way round it: the first in_channels filters pass one channel on each.
+    - An addition of a branch that ends in batch norm and of something that does not go
+      through all of that branch: the norm's scale is zero.
+    """
+    graph = _Graph(model, input_shape)
+    identities = 0
+    for layer in [m for m in model.modules() if isinstance(m, _CONVS)]:
+        if not _can_pass_on(layer):
+            continue
+        if graph.only_way(layer.weight):
+            nn.init.dirac_(layer.weight.data[: layer.in_channels])
+            identities += 1
+    zeros = 0
+    for weight in graph.last_norms(model):
+        nn.init.zeros_(weight)
+        zeros += 1
+    return Beginning(identities, zeros)
+
+
+def _can_pass_on(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
+    """Whether identity filters would put out the input, in the same place and size."""
+    half = tuple((side - 1) // 2 for side in layer.kernel_size)
+    return (
+        all(side % 2 == 1 and side > 1 for side in layer.kernel_size)
+        and layer.padding in (half, "same")
+        and set(layer.stride) == {1} == set(layer.dilation)
+        and layer.groups == 1
+        and layer.in_channels <= layer.out_channels
+    )
+
+
+class _Graph:
+    """What autograd recorded of one forward pass, from the output back to input and weights."""
+
+    def __init__(self, model: nn.Module, input_shape: tuple[int, ...]) -> None:
+        reference = next(model.parameters())
+        input = torch.zeros(
+            1, *input_shape, device=reference.device, dtype=reference.dtype, requires_grad=True
+        )
+        training = {module: module.training for module in model.modules()}
+        model.eval()
+        try:
+            output = next(t for t in tree_leaves(model(input)) if isinstance(t, torch.Tensor))
+        finally:
+            for module, mode in training.items():
+                module.training = mode
+        self.root = output.grad_fn
+        self.nodes = list(_behind(self.root, None))
+        self.leaves = {id(node.variable): node for node in self.nodes if hasattr(node, "variable")}
+        self.input = self.leaves[id(input)]
+        self.keep = (input, output)  # whose identities are in use
+
+    def user(self, parameter: torch.Tensor) -> Any:
+        """The operation that takes `parameter`, None if none does, or several."""
+        leaf = self.leaves.get(id(parameter))
+        users = [n for n in self.nodes if leaf is not None and leaf in _inputs(n)]
+        return users[0] if len(users) == 1 else None
+
+    def only_way(self, weight: torch.Tensor) -> bool:
+        """Whether every path from the output goes through what `weight` does, then elsewhere."""
+        node = self.user(weight)
+        if node is None or self.input in _inputs(node):
+            return False
+        return self.input not in set(_behind(self.root, node))
+
+    def last_norms(self, model: nn.Module) -> list[torch.Tensor]:
+        """The scales of the batch norms that residual additions take, one for each addition."""
+        norms = {
+            node: m.weight
+            for m in model.modules()
+            if isinstance(m, _NORMS) and m.affine and (node := self.user(m.weight)) is not None
+        }
+        found: list[torch.Tensor] = []
+        for node in self.nodes:
+            if not node.name().startswith("AddBackward"):
+                continue
+            # The branch is the longer way: it has more operations behind it.
+            ways = sorted(_inputs(node), key=lambda way: sum(1 for _ in _behind(way, None)))
+            if len(ways) == 2 and ways[-1] in norms and self.input in set(_behind(ways[0], None)):
+                found.append(norms[ways[-1]])
+        return found
+
+
+def _inputs(node: Any) -> list[Any]:
+    return [before for before, _ in node.next_functions if before is not None]
+
+
+def _behind(start: Any, without: Any) -> Iterator[Any]:
+    """`start` and every node behind it, those that only `without` leads to left out."""
+    seen, waiting = set(), [start]
+    while waiting:
+        node = waiting.pop()
+        if node in seen or node is without:
+            continue
+        seen.add(node)
+        yield node
+        waiting += _inputs(node)
