@@ -27,7 +27,7 @@ from hubel.train.loop import Report, Training, checkpoint, restore, train
 from hubel.train.recipe import settle_batch_size
 from hubel.train.setup import assemble, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
-from hubel.views import with_views
+from hubel.views import views_at_most, with_views
 
 __all__ = ["fit", "resume"]
 
@@ -71,9 +71,12 @@ def fit(
         run.write_json("run.json", run_facts(t, spec, custom_transform=transform is not None))
         validation_s = _look_at_untrained(t, data)
         if config.budget is not None:
-            # What comes after the loop is one more validation and two small files.
+            # What comes after the loop is one more validation, of several views of the pictures
+            # if that is asked for (of half of them, say, if of unsure ones), and two small files.
             used_s = time.monotonic() - started
-            t.at.limit_s = max(config.budget - used_s - 2 * validation_s - 0.3, 0.0)
+            views = views_at_most(config.tta, config.flip)
+            last_s = validation_s * ((1 + views) / 2 if config.tta == "unsure" else views)
+            t.at.limit_s = max(config.budget - used_s - validation_s - last_s - 0.3, 0.0)
             if t.at.limit_s == 0:
                 report(
                     {
