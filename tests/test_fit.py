@@ -345,7 +345,7 @@ def test_a_budget_ends_the_schedule_and_the_training_together(pictures, tmp_path
         self.clock = clock
 
     monkeypatch.setattr(loop_module.Training, "__init__", init)
-    run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "budget": 20.0, "tta": "none"})
+    run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "budget": 20.0})
     log = run.folder.log()
     assert len(log) > 10
     limit = 20.0
