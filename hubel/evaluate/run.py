@@ -83,7 +83,9 @@ def evaluate_run(
     engine = exact_engine(config)
     if config.tta != "none":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
-        notes.append(f"outputs are means over shifted and mirrored views of {which} (--tta none)")
+        notes.append(
+            f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
+        )
     model = with_views(trained.model, config.tta, config.flip)
     viewed = replace(trained, model=model)
     probabilities = _probabilities(viewed, store, targets, indices, engine)

@@ -35,12 +35,12 @@ _DEFAULTS = {
     "sgd": _Default(lr=0.05, weight_decay=5e-4),
     "adam": _Default(lr=2e-3, weight_decay=0.0),
     "adamw": _Default(lr=3e-3, weight_decay=0.05),
-    "muon": _Default(lr=0.1, weight_decay=0.01),
+    "muon": _Default(lr=0.2, weight_decay=0.01),
 }
 # With muon, the rates of what is no filter, as multiples of the filters' rate. A dense layer
 # or a filter without batch norm behind it has a size of its own to keep: smaller steps.
-_MATRIX_RATE = 0.4
-_REST_RATE = 0.03
+_MATRIX_RATE = 0.2
+_REST_RATE = 0.015
 _PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
 
