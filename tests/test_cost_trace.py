@@ -295,3 +295,14 @@ def test_frozen_layers_need_no_weight_gradients():
         parameter.requires_grad_(False)
     found = trace(model, (1, 3, 8, 8), training=True)
     assert [layer.backward_macs for layer in found.layers] == [0, 0, 0, math.prod((4, 4, 4, 36))]
+
+
+def test_the_backward_pass_of_a_convolution_is_its_own_behind_a_batch_norm() -> None:
+    """A batch norm counts its batches by an addition that autograd does not see."""
+    network = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 8, 3), nn.BatchNorm2d(8)
+    )
+    layers = {layer.name: layer for layer in trace(network, (2, 3, 8, 8), training=True).layers}
+    assert layers["0"].backward_macs == layers["0"].macs  # to the weight; the picture needs none
+    assert layers["3"].backward_macs == 2 * layers["3"].macs
+    assert layers["1"].backward_macs == layers["4"].backward_macs == 0

@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 
+from hubel.cost.fit_cost import FitPrediction
+from hubel.cost.predict import Estimate, Prediction
 from hubel.cost.records import Gemm, Seen
 from hubel.cost.summary import Cost, Row, blocks
 from hubel.shapes import format_shape
 
-__all__ = ["bytes_words", "short", "shown_rows", "table_lines"]
+__all__ = ["bytes_words", "prediction_lines", "short", "shown_rows", "table_lines"]
 
 _MAX_ROWS = 40
 _NAME = 22
@@ -180,4 +182,124 @@ def _geometry(rows: tuple[Row, ...], sides: tuple[int, ...]) -> list[str]:
     lines.append("sees: side of the window of input pixels behind one output, its step from one")
     lines.append("output to the next, and where the first begins (− is padding); all: everything")
     lines += [f"?: {reason}" for reason in reasons]
+    return lines
+
+
+def seconds_words(seconds: float) -> str:
+    """Two or three digits in the unit that fits.
+
+    >>> [seconds_words(s) for s in (2.5e-5, 0.0123, 1.5, 95, 4000, 200_000)]
+    ['25 µs', '12.3 ms', '1.50 s', '1 min 35 s', '1 h 7 min', '2 d 8 h']
+    """
+    if seconds < 0.9995e-3:
+        return f"{1e6 * seconds:.0f} µs"
+    if seconds < 0.9995:
+        return f"{1e3 * seconds:.3g} ms"
+    if seconds < 89.5:
+        return f"{seconds:.3g} s" if seconds >= 9.995 else f"{seconds:.2f} s"
+    for large, small, large_word, small_word in (
+        (60, 1, "min", "s"),
+        (3600, 60, "h", "min"),
+        (86_400, 3600, "d", "h"),
+    ):
+        if seconds < 60 * large or large == 86_400:
+            count = round(seconds / small)
+            each = large // small
+            return f"{count // each} {large_word} {count % each} {small_word}"
+    raise AssertionError("the last unit takes everything")
+
+
+def _estimate(estimate: Estimate) -> str:
+    low, high = seconds_words(estimate.low), seconds_words(estimate.high)
+    return f"{seconds_words(estimate.value)} ({low} to {high})"
+
+
+def _rate(estimate: Estimate) -> str:
+    return f"{short(estimate.value)} ({short(estimate.low)} to {short(estimate.high)}) pictures/s"
+
+
+def _memory(estimate: Estimate) -> str:
+    low, high = bytes_words(round(estimate.low)), bytes_words(round(estimate.high))
+    return f"{bytes_words(round(estimate.value))} ({low} to {high})"
+
+
+def prediction_lines(
+    cost: Cost, found: Prediction, fit: FitPrediction | None, depth: int | None
+) -> list[str]:
+    """What is predicted for this machine; no line is longer than 80."""
+    n = found.batch_size
+    lines = [
+        f"predicted for this machine ({found.engine}), batches of {n}",
+        "(in brackets: where 9 of 10 such predictions were true, docs/benchmarks.md)",
+        "",
+        f"training step   {_estimate(found.step_s)}",
+        f"                {_rate(found.step_s.rate_of(n))}",
+        f"                most memory {_memory(found.step_bytes)}",
+        f"inference       {_estimate(found.inference_s)}",
+        f"                {_rate(found.inference_s.rate_of(n))}",
+        f"                most memory {_memory(found.inference_bytes)}",
+    ]
+    if fit is not None:
+        lines += [
+            f"an epoch        {_estimate(fit.epoch_s)}",
+            f"                {fit.facts.num_train:,} pictures in {fit.steps:,} steps, "
+            f"{fit.facts.num_val:,} in validation",
+            f"{fit.epochs} epochs".ljust(16) + _estimate(fit.fit_s),
+            f"reading         {seconds_words(fit.facts.read_s)} once, before the first fit",
+        ]
+    lines += ["", *_times(cost, found, depth)]
+    if found.scaled_from < n:
+        lines.append(
+            f"operations were timed on {found.scaled_from} pictures and scaled to {n} by their work"
+        )
+    if found.replayed_share < 0.98:
+        lines.append(
+            f"{1 - found.replayed_share:.0%} of the time is of operations that could not be timed "
+            f"alone (roofline)"
+        )
+    return lines
+
+
+_LEAST_SHARE = 0.005
+
+
+def _times(cost: Cost, found: Prediction, depth: int | None) -> list[str]:
+    """Where a training step's time goes."""
+    rows, _ = shown_rows(cost.rows, depth)
+    total_s = found.step_s.value
+    words = [["layer", "step", "share", "inference", "bound by"]]
+    small = [0, 0.0]
+    for row in rows:
+        if row.time is None or row.time.step_s + row.time.inference_s == 0.0:
+            continue
+        if row.time.step_s < _LEAST_SHARE * total_s:
+            small = [small[0] + 1, small[1] + row.time.step_s]
+            continue
+        words.append(
+            [
+                _cut(row.name),
+                seconds_words(row.time.step_s),
+                f"{row.time.step_s / total_s:.1%}",
+                seconds_words(row.time.inference_s),
+                row.time.bound,
+            ]
+        )
+    if small[0]:
+        words.append(
+            [
+                f"({small[0]} more)",
+                seconds_words(small[1]),
+                f"{small[1] / total_s:.1%}",
+                "",
+                "",
+            ]
+        )
+    outside_s = found.outside_s
+    words.append(
+        ["optimizer, loss", seconds_words(outside_s), f"{outside_s / total_s:.1%}", "", ""]
+    )
+    lines = _columns(words, 1)
+    lines.insert(1, "─" * max(map(len, lines)))
+    lines.append("bound by: what would take longer at this machine's best, the multiplications")
+    lines.append("or moving the numbers through memory")
     return lines

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import (
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hubel.cost.calls import Call, call_of
 from hubel.cost.field_rules import follow
 from hubel.cost.fields import Field, input_field
 from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
@@ -56,6 +57,7 @@ def trace(
     *,
     training: bool = False,
     autocast: torch.dtype | None = None,
+    channels_last: bool = False,
 ) -> Trace:
     """The layers of `model` on an input of `input_shape` (n, c, *spatial), in running order.
 
@@ -68,9 +70,9 @@ def trace(
     model.train(training)
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
-        return _Recorder(model, tuple(input_shape), training).run(fake, autocast)
+        return _Recorder(model, tuple(input_shape), training, channels_last).run(fake, autocast)
     except (DataDependentOutputException, DynamicOutputShapeException):
-        return _Recorder(model, tuple(input_shape), training).run(None, autocast)
+        return _Recorder(model, tuple(input_shape), training, channels_last).run(None, autocast)
     finally:
         for module, mode in was_training.items():
             module.training = mode
@@ -110,9 +112,13 @@ class _Call:
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, model: nn.Module, input_shape: tuple[int, ...], training: bool) -> None:
+    def __init__(
+        self, model: nn.Module, input_shape: tuple[int, ...], training: bool, channels_last: bool
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
+        self.channels_last = channels_last
+        self.num_calls = 0
         self.input_shape = input_shape
         self.training = training
         self.layers = [Layer("input", "", "input", "", output_shapes=[input_shape])]
@@ -162,6 +168,7 @@ class _Recorder(TorchDispatchMode):
             sum(count for count, _ in self.param_sizes.values()),
             sum(c for name, (c, _) in self.param_sizes.items() if name not in self.claimed),
             output_bytes,
+            self.num_calls,
         )
 
     def _stand_ins(
@@ -175,6 +182,8 @@ class _Recorder(TorchDispatchMode):
                     twin = tensor.detach().cpu().clone()
                 else:
                     twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
+                if self.channels_last and isinstance(tensor, nn.Parameter):
+                    twin = in_channels_last(twin)
                 if isinstance(tensor, nn.Parameter):
                     twin.requires_grad_(self.training and tensor.requires_grad)
                     self.param_sizes[name] = (tensor.numel(), tensor.nbytes)
@@ -183,6 +192,8 @@ class _Recorder(TorchDispatchMode):
                 self.state_storages.add(twin.untyped_storage()._cdata)
             dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
             input = torch.zeros(self.input_shape, dtype=dtype)
+            if self.channels_last:
+                input = in_channels_last(input)
         self.alive += [*state.values(), input]
         return state, input
 
@@ -261,16 +272,20 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.namespace != "aten":
             return result
+        self.num_calls += 1
         bound = _bind(func, args, kwargs or {})
         outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        call = call_of(func, args, kwargs or {})
         node = torch._C._current_autograd_node()
         if node is not None:
-            self._backward(func, bound, outputs, node)
+            self._backward(func, call, bound, outputs, node)
         else:
-            self._forward(func, bound, outputs)
+            self._forward(func, call, bound, outputs)
         return result
 
-    def _forward(self, func: Any, bound: dict[str, Any], outputs: list[torch.Tensor]) -> None:
+    def _forward(
+        self, func: Any, call: Call, bound: dict[str, Any], outputs: list[torch.Tensor]
+    ) -> None:
         inputs = [t for t in pytree.tree_leaves(bound) if isinstance(t, torch.Tensor)]
         self.alive += outputs
         found = follow(func, bound, outputs, lambda t: self.fields.get(id(t)))
@@ -295,10 +310,11 @@ class _Recorder(TorchDispatchMode):
         elif makers:
             index = makers[0]
         if not view and index is not None and inputs:
-            self.layers[index].forward.append(_operation(func, bound, inputs, outputs, names))
+            self.layers[index].forward.append(_operation(func, call, bound, inputs, outputs, names))
             self._claim(names, self.layers[index])
         if index is not None:
-            self.node_layer[torch._C._autograd._get_sequence_nr() - 1] = index
+            # The first after it: what makes no node of its own (a counter) finds the last one.
+            self.node_layer.setdefault(torch._C._autograd._get_sequence_nr() - 1, index)
         for tensor, field in zip(outputs, found, strict=True):
             if field is not None:
                 self.fields[id(tensor)] = field
@@ -318,7 +334,12 @@ class _Recorder(TorchDispatchMode):
             layer.param_bytes += size
 
     def _backward(
-        self, func: Any, bound: dict[str, Any], outputs: list[torch.Tensor], node: Any
+        self,
+        func: Any,
+        call: Call,
+        bound: dict[str, Any],
+        outputs: list[torch.Tensor],
+        node: Any,
     ) -> None:
         self.alive += outputs
         index = self.node_layer.get(node._sequence_nr())
@@ -326,7 +347,7 @@ class _Recorder(TorchDispatchMode):
         if index is None or func.is_view or plain_name(func) in _VIEWS:
             return
         inputs = [t for t in pytree.tree_leaves(bound) if isinstance(t, torch.Tensor)]
-        operation = _operation(func, bound, inputs, outputs, frozenset())
+        operation = _operation(func, call, bound, inputs, outputs, frozenset())
         self.layers[index].backward.append(operation)
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -340,6 +361,14 @@ class _Recorder(TorchDispatchMode):
             layer.kept += storage.nbytes() // tensor.element_size()
             layer.kept_bytes += storage.nbytes()
         return tensor
+
+
+def in_channels_last(tensor: torch.Tensor) -> torch.Tensor:
+    """`tensor` in channels-last memory order where it is a map or a filter."""
+    if tensor.ndim not in (4, 5):
+        return tensor
+    order = torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
+    return tensor.contiguous(memory_format=order)
 
 
 def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -357,6 +386,7 @@ def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str,
 
 def _operation(
     func: Any,
+    call: Call,
     bound: dict[str, Any],
     inputs: list[torch.Tensor],
     outputs: list[torch.Tensor],
@@ -374,6 +404,7 @@ def _operation(
         sum(map(_bytes, distinct)),
         sum(map(_bytes, outputs)),
         conv_case(func, bound),
+        call,
     )
 
 

@@ -122,15 +122,7 @@ def assemble(
         counts = np.bincount(train_targets, minlength=num_classes).clip(1)
         weights = len(train_targets) / (num_classes * counts)
         class_weights = torch.tensor(weights, dtype=torch.float32, device=engine.device)
-    augment = Augment(
-        flip=config.flip,
-        translate=config.translate,
-        resized_crop=config.resized_crop,
-        rotate=config.rotate,
-        jitter=config.jitter,
-        cutout=config.cutout,
-        fill=tuple(m * preprocess.scale for m in preprocess.mean),
-    )
+    augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
     loader = Loader(
         data.store,
         data.source.targets,
