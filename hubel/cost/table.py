@@ -197,16 +197,15 @@ def seconds_words(seconds: float) -> str:
         return f"{1e3 * seconds:.3g} ms"
     if seconds < 89.5:
         return f"{seconds:.3g} s" if seconds >= 9.995 else f"{seconds:.2f} s"
-    for large, small, large_word, small_word in (
-        (60, 1, "min", "s"),
-        (3600, 60, "h", "min"),
-        (86_400, 3600, "d", "h"),
-    ):
-        if seconds < 60 * large or large == 86_400:
-            count = round(seconds / small)
-            each = large // small
-            return f"{count // each} {large_word} {count % each} {small_word}"
-    raise AssertionError("the last unit takes everything")
+    if round(seconds) < 3600:
+        return _two(round(seconds), 60, "min", "s")
+    if round(seconds / 60) < 24 * 60:
+        return _two(round(seconds / 60), 60, "h", "min")
+    return _two(round(seconds / 3600), 24, "d", "h")
+
+
+def _two(count: int, each: int, large: str, small: str) -> str:
+    return f"{count // each} {large} {count % each} {small}"
 
 
 def _estimate(estimate: Estimate) -> str:
