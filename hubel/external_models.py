@@ -16,7 +16,7 @@ from torch import nn
 
 from hubel.errors import UserError, suggestion
 from hubel.models import Model, ModelSpec
-from hubel.python_file import load_object, telling_where
+from hubel.python_file import is_own_file, load_object, telling_where
 from hubel.shapes import format_shape
 
 __all__ = ["ExternalModel", "external", "is_external"]
@@ -31,10 +31,7 @@ def is_external(name: str) -> bool:
     >>> is_external("timm:resnet50"), is_external("nets/mine.py:Net"), is_external("resnet50")
     (True, True, False)
     """
-    if name.startswith(("torchvision:", "timm:")):
-        return True
-    file = name.rpartition(":")[0] or name
-    return file.endswith(".py")
+    return name.startswith(("torchvision:", "timm:")) or is_own_file(name)
 
 
 def external(spec: ModelSpec) -> Model:
