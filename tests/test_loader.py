@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from fakes import MemoryStore, random_pixels, unit_preprocess
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hubel.data import loader as loader_module
@@ -144,6 +144,8 @@ def test_a_single_sample_left_over_joins_the_batch_before_it():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+@example(3, 4, 8)
+@example(5, 8, 16)
 def test_parts_have_two_samples_where_those_of_a_whole_batch_have(n, parts, whole):
     n = min(n, whole + 1)
     row = torch.arange(n)
