@@ -1,5 +1,6 @@
 """Networks drawn from the live model: the graph, its structure, the layout, the files."""
 
+import functools
 import itertools
 import math
 import re
@@ -31,6 +32,7 @@ from hubel.named_network import named_network, written_shape
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@functools.cache
 def graph_of(name: str, shape: tuple[int, ...] | None = None) -> Graph:
     model, shape = named_network(name, shape)
     return network_graph(model, shape, name)

@@ -265,7 +265,8 @@ def _draw_stage(
         scene.text(left + 5, at + 13.5, line.words, _SIZE, "start", ON_FILL)
         at += _LINE
     for turn, figure in enumerate(_figures(graph, stage)):
-        scene.text(middle, y + height - 24 + 14 * turn, figure, 11, "middle", "#4a5266")
+        ink = "#4a5266" if by_kind else ON_FILL
+        scene.text(middle, y + height - 24 + 14 * turn, figure, 11, "middle", ink)
 
 
 def _flow(inset: Graph) -> Flow:
