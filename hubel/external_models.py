@@ -145,10 +145,11 @@ def _from_torchvision(name: str, spec: ModelSpec) -> nn.Module:
         if name in models.list_models():
             kind = "pictures" if pictures else "volumes"
             raise UserError(
-                f"--model '{spec.name}' does not classify {kind}; "
-                f"torchvision has for them {', '.join(known)}"
+                f"--model '{spec.name}' does not classify {kind}; for those "
+                f"{suggestion('', known, 'torchvision:')}"
             )
-        raise UserError(f"--model '{spec.name}' is not known; {suggestion(name, known)}")
+        near = suggestion(name, known, "torchvision:")
+        raise UserError(f"--model '{spec.name}' is not known; {near}")
     arguments: dict[str, Any] = {"weights": None, "num_classes": spec.num_classes}
     if name in ("googlenet", "inception_v3"):
         # Their auxiliary heads give a tuple in training.
@@ -192,7 +193,8 @@ def _from_timm(name: str, spec: ModelSpec) -> nn.Module:
     # Also keeps out names such as hf-hub:…, which download.
     known = timm.list_models()
     if name.partition(".")[0] not in known:
-        raise UserError(f"--model '{spec.name}' is not known; {suggestion(name, known)}")
+        near = suggestion(name, known, "timm:")
+        raise UserError(f"--model '{spec.name}' is not known; {near}")
     arguments: dict[str, Any] = {
         "pretrained": False,
         "in_chans": spec.in_channels,

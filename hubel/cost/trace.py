@@ -3,8 +3,8 @@
 The network runs once on fake tensors, which have shapes but no numbers: nothing is computed and
 no memory is taken, on whatever input. A dispatch mode sees every operation that torch would do,
 forward and backward, through functional calls and Python of any kind, and hooks on the modules
-say in which layer. A network whose Python looks at values (`if x.max() > 1`) runs for real
-instead, on zeros. The network that is given is not changed.
+say in which layer. A network whose Python looks at values (`if x.max() > 1`, `x.numpy()`) runs
+for real instead, on zeros. The network that is given is not changed.
 """
 
 import contextlib
@@ -20,6 +20,8 @@ from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
     FakeTensorMode,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
 )
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -49,6 +51,15 @@ _UNIT_KINDS = (
 
 _VIEWS = {"_unsafe_view", "lift_fresh", "detach", "alias"}
 
+_NEEDS_NUMBERS = (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    UnsupportedFakeTensorException,
+    UnsupportedOperatorException,
+)
+# Where torch has no class of its own for it: x.numpy(), and code that reads memory itself.
+_NEEDS_NUMBERS_WORDS = ("for tensor subclasses", "FakeTensor")
+
 
 def trace(
     model: nn.Module,
@@ -69,11 +80,19 @@ def trace(
     try:
         fake = FakeTensorMode(allow_non_fake_inputs=True)
         return _Recorder(model, tuple(input_shape), training).run(fake, autocast)
-    except (DataDependentOutputException, DynamicOutputShapeException):
+    except Exception as error:
+        has_numbers = not any(t.is_meta for t in [*model.parameters(), *model.buffers()])
+        if not (_needs_numbers(error) and has_numbers):
+            raise
         return _Recorder(model, tuple(input_shape), training).run(None, autocast)
     finally:
         for module, mode in was_training.items():
             module.training = mode
+
+
+def _needs_numbers(error: Exception) -> bool:
+    """Whether a network fails on tensors that have shapes but no numbers, and may with them."""
+    return isinstance(error, _NEEDS_NUMBERS) or any(w in str(error) for w in _NEEDS_NUMBERS_WORDS)
 
 
 @contextlib.contextmanager
@@ -147,7 +166,9 @@ class _Recorder(TorchDispatchMode):
             if autocast is not None:
                 stack.enter_context(torch.autocast(input.device.type, autocast))
             with self, torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
-                output = torch.func.functional_call(self.model, state, (input,))
+                # Tied tensors are tied in `state` already; torch would put twins back for a
+                # module that has two names.
+                output = torch.func.functional_call(self.model, state, (input,), tie_weights=False)
             found = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]
             output_bytes = sum(t.nbytes for t in found)
             wanted = [t for t in found if t.requires_grad]
@@ -169,18 +190,18 @@ class _Recorder(TorchDispatchMode):
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Parameters and buffers of the same shapes, and an input; none of them the user's."""
         state: dict[str, torch.Tensor] = {}
+        twins: dict[torch.Tensor, torch.Tensor] = {}  # a tied one has one
         with fake if fake is not None else contextlib.nullcontext():
-            for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-                if fake is None:
-                    twin = tensor.detach().cpu().clone()
-                else:
-                    twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-                if isinstance(tensor, nn.Parameter):
-                    twin.requires_grad_(self.training and tensor.requires_grad)
-                    self.param_sizes[name] = (tensor.numel(), tensor.nbytes)
-                    self.params_of[id(twin)] = frozenset((name,))
-                state[name] = twin
-                self.state_storages.add(twin.untyped_storage()._cdata)
+            for name, tensor in _tensors_of(self.model):
+                if tensor not in twins:
+                    twin = _twin(tensor, fake is None)
+                    if isinstance(tensor, nn.Parameter):
+                        twin.requires_grad_(self.training and tensor.requires_grad)
+                        self.param_sizes[name] = (tensor.numel(), tensor.nbytes)
+                        self.params_of[id(twin)] = frozenset((name,))
+                    twins[tensor] = twin
+                    self.state_storages.add(twin.untyped_storage()._cdata)
+                state[name] = twins[tensor]
             dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
             input = torch.zeros(self.input_shape, dtype=dtype)
         self.alive += [*state.values(), input]
@@ -340,6 +361,22 @@ class _Recorder(TorchDispatchMode):
             layer.kept += storage.nbytes() // tensor.element_size()
             layer.kept_bytes += storage.nbytes()
         return tensor
+
+
+def _tensors_of(model: nn.Module) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every place of a parameter or buffer once, tied ones too; a module has one name."""
+    for path, module in model.named_modules():
+        own = [
+            *module.named_parameters(recurse=False, remove_duplicate=False),
+            *module.named_buffers(recurse=False, remove_duplicate=False),
+        ]
+        yield from ((f"{path}.{name}".lstrip("."), tensor) for name, tensor in own)
+
+
+def _twin(tensor: torch.Tensor, with_numbers: bool) -> torch.Tensor:
+    if with_numbers:
+        return tensor.detach().cpu().clone()
+    return torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
 
 
 def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
