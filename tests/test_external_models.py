@@ -141,7 +141,7 @@ def test_channels_classes_and_dropout_are_adapted(name, size):
     [
         ("torchvision:resnet19", (32, 32), r"'torchvision:resnet19' is not known; did you mean "),
         ("torchvision:raft_small", (32, 32), r"raft_small' does not classify pictures; for those"),
-        ("torchvision:resnet18", (8, 32, 32), r"resnet18' does not classify volumes; .*'torchvision:r3d_18'"),
+        ("torchvision:resnet18", (8, 32, 32), r"resnet18' does not classify volumes; .*:r3d_18'"),
         ("torchvision:vit_b_16", (30, 30), r"takes squares of a multiple of 16 pixels, got 30×30"),
         ("torchvision:vit_b_16", (32, 64), r"takes squares of a multiple of 16 pixels, got 32×64"),
         ("torchvision:maxvit_t", (64, 64), r"maxvit_t' cannot be built for 3×64×64: .*--img-size"),
