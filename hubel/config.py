@@ -92,7 +92,8 @@ class FitConfig:
     """
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
-    model: str = setting("simple", "The network; hubel models lists them", "Network")
+    model: str = setting("simple", "The network: one that hubel models lists, torchvision:NAME, "
+                         "timm:NAME or your own file.py:NAME", "Network")  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
                                     "what the network's paper says", "Network",
                                     low=0.0, high=0.95)  # fmt: skip

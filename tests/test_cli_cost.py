@@ -197,7 +197,7 @@ def test_one_picture_a_step_under_a_batch_norm(refused, cost, nets):
     ("words", "message"),
     [
         (["simpel"], "'simpel' is not known; did you mean 'simple'?"),
-        (["torchvision:resnet19"], "did you mean 'resnet18'"),
+        (["torchvision:resnet19"], "did you mean 'torchvision:resnet18'"),
         (["simple", "--input", "0x32x32"], "at least 1 channel, got '0x32x32'"),
         (["simple", "--input", "32x32"], "channels and 2 sizes (a picture, 3x224x224)"),
         (["simple", "--input", "3x0x32"], "sizes from 1 to 100,000, got '3x0x32'"),

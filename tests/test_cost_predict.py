@@ -231,8 +231,12 @@ def test_timings_are_kept_for_the_next_time(tmp_path, monkeypatch):
     seconds = first.of([call], 0.01)[call].seconds
     assert first.probe == PROBE
     first.save()
-    monkeypatch.setattr("hubel.cost.probe.replay", lambda calls, *rest: {c: 1 / 0 for c in calls})
-    monkeypatch.setattr("hubel.cost.probe._measured", lambda engine: 1 / 0)
+
+    def fails(*given):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("hubel.cost.probe.replay", fails)
+    monkeypatch.setattr("hubel.cost.probe._measured", fails)
     again = Timings(engine, tmp_path)
     assert again.of([call], 0.01)[call].seconds == seconds
     assert again.probe == PROBE

@@ -43,30 +43,35 @@ def draw(
         metavar="FILE",
         help=".svg, .pdf, .png, .html, or .tex (TikZ). (default: MODEL-STYLE.svg here)",
     ),
+    force: bool = typer.Option(False, "--force", help="Replace the file if it exists."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Draw a network from the live model: stages, every layer, or a paper's figure."""
-    from hubel.draw.network import STYLES, draw_network, output_file, write_drawing
-    from hubel.draw.palette import COLOURS
+    from hubel.cli.output import destination, write_file
+    from hubel.draw.network import STYLES, SUFFIXES, draw_network, drawn
+    from hubel.draw.palette import COLOURS, colouring
     from hubel.named_network import named_network, written_shape
 
     for option, value, known in (("--style", style, STYLES), ("--color", color, COLOURS)):
         if value not in known:
             raise UserError(f"{option} '{value}' is not known; {suggestion(value, known)}")
     shape = written_shape(input) if input is not None else None
-    if output is not None:
-        path = output_file(output)  # before the work, so that a mistake is told at once
+    title = Path(model).name or model  # of file.py:Net and of a run without their folders
+    plain = re.sub(r"\W+", "-", title).strip("-") or "network"
+    # Before the work, so that a mistake is told at once.
+    name = output or f"{plain}-{style}.svg"
+    path = destination("--output", name, SUFFIXES, [model.partition(":")[0]], force)
     network, shape = named_network(model, shape)
-    if output is None:
-        plain = re.sub(r"\W+", "-", Path(model).name).strip("-") or "network"
-        path = output_file(f"{plain}-{style}.svg")
     from hubel.draw.graph import network_graph
 
-    graph = network_graph(network, shape, model)
-    scene = draw_network(graph, cast("Style", style), cast("Colour", color))
-    files = {path.suffix.lower()[1:]: str(write_drawing(path, scene))}
+    graph = network_graph(network, shape, title)
+    scene = draw_network(graph, cast("Style", style), colouring(graph, cast("Colour", color)))
+    suffix = path.suffix.lower()
+    write_file("--output", path, drawn(scene, suffix))
+    files = {suffix[1:]: str(path)}
     if json:
-        print(json_module.dumps(_document(graph, style, color, files), allow_nan=False))
+        document = {"model": model, **_document(graph, style, color, files)}
+        print(json_module.dumps(document, allow_nan=False))
         return
     from hubel.draw.words import count_words, shape_words
 
@@ -86,7 +91,6 @@ def _document(graph: "Graph", style: str, color: str, files: dict[str, str]) -> 
     indices of nodes, from and to; memory_bytes: of the output of one sample as float32.
     """
     return {
-        "model": graph.name,
         "input_shape": graph.input_shape,
         "style": style,
         "color": color,

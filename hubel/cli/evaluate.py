@@ -17,13 +17,19 @@ def evaluate(
     split: str | None = typer.Option(
         None, "--split", help="train, val or test (default: test, else val)."
     ),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Your own network's file.py:NAME, if it is what was trained: a run alone may not "
+        "have a file executed.",
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Judge a finished run and write its report."""
     from hubel import api
 
     with reporting() as report:
-        judged = api.load(run).evaluate(data, split=split, report=report)
+        judged = api.load(run, model=model).evaluate(data, split=split, report=report)
         for note in judged.notes:
             report({"note": note})
     if json:

@@ -33,13 +33,13 @@ def _fit(
     """Train a network on DATA and keep everything about it in a run folder."""
     started = time.monotonic()
     if resume is not None:
-        others = sorted(set(settings) - {"epochs"})
+        others = sorted(set(settings) - {"epochs", "model"})
         if data is not None or output is not None or others or download:
             others = others or ["download"]
             extra = "DATA" if data else "--output" if output else "--" + others[0].replace("_", "-")
             raise UserError(
                 f"{extra} cannot be given with --resume: the run keeps its own settings; "
-                f"only --epochs may change"
+                f"only --epochs may change (and --model must name a file of your own again)"
             )
     elif data is None:
         raise UserError("DATA is missing: name a folder of pictures, or try: hubel fit digits")
@@ -55,7 +55,12 @@ def _fit(
                 lambda what, done, total: report({"stage": what, "count": done, "total": total}),
             )
         if resume is not None:
-            run = api.resume(resume, epochs=settings.get("epochs"), report=report)
+            run = api.resume(
+                resume,
+                epochs=settings.get("epochs"),
+                model=settings.get("model"),
+                report=report,
+            )
         else:
             run = api.fit(
                 str(data),

@@ -16,13 +16,19 @@ def predict(
     paths: list[str] = typer.Argument(
         ..., help="Pictures (or .npy volumes), or folders of them.", metavar="PATH…"
     ),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Your own network's file.py:NAME, if it is what was trained: a run alone may not "
+        "have a file executed.",
+    ),
     csv: bool = typer.Option(False, "--csv", help="Print CSV: path, class, probability, error."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Say what the network sees in each file."""
     from hubel import api
 
-    predictions = api.load(run).predict(*paths)
+    predictions = api.load(run, model=model).predict(*paths)
     if json:
         document = {"run": run, "predictions": [p.to_json() for p in predictions]}
         print(json_module.dumps(document))

@@ -15,7 +15,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hubel.cost.trace import in_channels_last
+from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins
 
 __all__ = ["peak_bytes"]
 
@@ -35,43 +35,36 @@ def peak_bytes(
     The latter are parameters and buffers, with `training` also the optimizer's `states` a
     trained parameter (AdamW has 2). What libraries take for themselves is not counted.
     """
-    fake = FakeTensorMode(allow_non_fake_inputs=True)
-    live = _Live()
-    kept = extra = 0
-    with fake:
-        state: dict[str, torch.Tensor] = {}
-        for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-            twin = torch.empty(tensor.shape, dtype=tensor.dtype)
+
+    def run(fake: FakeTensorMode | None) -> tuple[int, int]:
+        live = _Live()
+        with contextlib.ExitStack() as stack:
+            if fake is not None:
+                stack.enter_context(fake)
+            state = stand_ins(
+                model, training=training, channels_last=channels_last, with_numbers=fake is None
+            )
+            twins = {id(twin): twin for twin in state.values()}.values()
+            for twin in twins:
+                live.hold(twin)
+            steady = live.held
+            optimizer = sum(states * twin.nbytes for twin in twins if twin.requires_grad)
+            input = torch.zeros(tuple(input_shape))
             if channels_last:
-                twin = in_channels_last(twin)
-            if isinstance(tensor, nn.Parameter) and training and tensor.requires_grad:
-                twin.requires_grad_(True)
-                extra += states * twin.nbytes
-            state[name] = twin
-        input = torch.empty(tuple(input_shape))
-        if channels_last:
-            input = in_channels_last(input)
-        for tensor in state.values():
-            live.hold(tensor)
-        kept += live.held
-        live.hold(input)
-        modes = {module: module.training for module in model.modules()}
-        model.train(training)
-        try:
-            with contextlib.ExitStack() as stack:
-                stack.enter_context(torch.set_grad_enabled(training))
-                stack.enter_context(live)
-                with torch.autocast("cpu", autocast, enabled=autocast is not None):
-                    output = torch.func.functional_call(model, state, (input,))
-                wanted = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]
-                wanted = [t for t in wanted if t.requires_grad]
-                del output
-                if training and wanted:
-                    torch.autograd.backward(wanted, [torch.ones_like(t) for t in wanted])
-        finally:
-            for module, mode in modes.items():
-                module.training = mode
-    return live.peak + extra, kept + extra
+                input = in_channels_last(input)
+            live.hold(input)
+            stack.enter_context(torch.set_grad_enabled(training))
+            stack.enter_context(live)
+            with torch.autocast("cpu", autocast, enabled=autocast is not None):
+                output = torch.func.functional_call(model, state, (input,), tie_weights=False)
+            wanted = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]
+            wanted = [t for t in wanted if t.requires_grad]
+            del output
+            if wanted:
+                torch.autograd.backward(wanted, [torch.ones_like(t) for t in wanted])
+        return live.peak + optimizer, steady + optimizer
+
+    return on_stand_ins(model, training, run)
 
 
 class _Live(TorchDispatchMode):

@@ -3,12 +3,11 @@
 The network runs once on fake tensors, which have shapes but no numbers: nothing is computed and
 no memory is taken, on whatever input. A dispatch mode sees every operation that torch would do,
 forward and backward, through functional calls and Python of any kind, and hooks on the modules
-say in which layer. A network whose Python looks at values (`if x.max() > 1`) runs for real
-instead, on zeros. The network that is given is not changed.
+say in which layer. A network whose Python looks at values (`if x.max() > 1`, `x.numpy()`) runs
+for real instead, on zeros. The network that is given is not changed.
 """
 
 import contextlib
-import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,8 +16,6 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
     FakeTensorMode,
 )
 from torch.utils import _pytree as pytree
@@ -29,6 +26,7 @@ from hubel.cost.field_rules import follow
 from hubel.cost.fields import Field, input_field
 from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
 from hubel.cost.records import Layer, Operation, Trace
+from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins, tensors_of
 
 __all__ = ["trace"]
 
@@ -66,39 +64,13 @@ def trace(
     `autocast` is the dtype to which torch.autocast lowers what it can; None leaves all as it is.
     Errors of the network itself (shapes that do not fit) come through as torch raises them.
     """
-    was_training = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        return _Recorder(model, tuple(input_shape), training, channels_last).run(fake, autocast)
-    except (DataDependentOutputException, DynamicOutputShapeException):
-        return _Recorder(model, tuple(input_shape), training, channels_last).run(None, autocast)
-    finally:
-        for module, mode in was_training.items():
-            module.training = mode
-
-
-@contextlib.contextmanager
-def _without_fused_attention() -> Iterator[None]:
-    """nn.MultiheadAttention step by step in evaluation mode too, as it is in training."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's log of an error that is raised anyway."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
+    return on_stand_ins(
+        model,
+        training,
+        lambda fake: _Recorder(model, tuple(input_shape), training, channels_last).run(
+            fake, autocast
+        ),
+    )
 
 
 @dataclass
@@ -148,12 +120,12 @@ class _Recorder(TorchDispatchMode):
             if fake is not None:
                 stack.enter_context(fake)
             stack.enter_context(torch.set_grad_enabled(self.training))
-            stack.enter_context(_without_fused_attention())
-            stack.enter_context(_quiet())
             if autocast is not None:
                 stack.enter_context(torch.autocast(input.device.type, autocast))
             with self, torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
-                output = torch.func.functional_call(self.model, state, (input,))
+                # Tied tensors are tied in `state` already; torch would put twins back for a
+                # module that has two names.
+                output = torch.func.functional_call(self.model, state, (input,), tie_weights=False)
             found = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]
             output_bytes = sum(t.nbytes for t in found)
             wanted = [t for t in found if t.requires_grad]
@@ -175,21 +147,19 @@ class _Recorder(TorchDispatchMode):
         self, fake: FakeTensorMode | None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Parameters and buffers of the same shapes, and an input; none of them the user's."""
-        state: dict[str, torch.Tensor] = {}
         with fake if fake is not None else contextlib.nullcontext():
-            for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-                if fake is None:
-                    twin = tensor.detach().cpu().clone()
-                else:
-                    twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-                if self.channels_last and isinstance(tensor, nn.Parameter):
-                    twin = in_channels_last(twin)
-                if isinstance(tensor, nn.Parameter):
-                    twin.requires_grad_(self.training and tensor.requires_grad)
+            state = stand_ins(
+                self.model,
+                training=self.training,
+                channels_last=self.channels_last,
+                with_numbers=fake is None,
+            )
+            for name, tensor in tensors_of(self.model):
+                twin = state[name]
+                self.state_storages.add(twin.untyped_storage()._cdata)
+                if isinstance(tensor, nn.Parameter) and id(twin) not in self.params_of:
                     self.param_sizes[name] = (tensor.numel(), tensor.nbytes)
                     self.params_of[id(twin)] = frozenset((name,))
-                state[name] = twin
-                self.state_storages.add(twin.untyped_storage()._cdata)
             dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
             input = torch.zeros(self.input_shape, dtype=dtype)
             if self.channels_last:
@@ -361,14 +331,6 @@ class _Recorder(TorchDispatchMode):
             layer.kept += storage.nbytes() // tensor.element_size()
             layer.kept_bytes += storage.nbytes()
         return tensor
-
-
-def in_channels_last(tensor: torch.Tensor) -> torch.Tensor:
-    """`tensor` in channels-last memory order where it is a map or a filter."""
-    if tensor.ndim not in (4, 5):
-        return tensor
-    order = torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
-    return tensor.contiguous(memory_format=order)
 
 
 def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -51,9 +51,15 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def split(self, parts: int) -> list["Batch"]:
-        """Up to `parts` micro-batches of nearly equal size, in order, none empty."""
-        parts = min(parts, len(self))
+    def split(self, parts: int, whole: int) -> list["Batch"]:
+        """Micro-batches of nearly equal size, in order, none empty, together this batch.
+
+        A batch of `whole` samples gives `parts`, a smaller one as many fewer. None is of one
+        sample unless those of a whole batch are: batch norm may need two.
+        """
+        n = len(self)
+        singles = 2 * parts > whole
+        parts = min(parts, -(-n * parts // whole), n if singles else max(n // 2, 1))
         columns = [t.tensor_split(parts) for t in (self.input, self.target, self.ids)]
         return [Batch(*c) for c in zip(*columns, strict=True)]
 
@@ -88,8 +94,17 @@ class Loader:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last may be smaller, none is dropped."""
-        return -(-len(self.indices) // self.batch_size)
+        """Batches in an epoch; the last may be smaller, none is dropped.
+
+        A single sample that is left over joins the batch before it: batch norm may need two.
+        """
+        whole, left = divmod(len(self.indices), self.batch_size)
+        return whole if left == 0 or (left == 1 and whole > 0) else whole + 1
+
+    @property
+    def largest(self) -> int:
+        """Samples in a batch, but for a last one."""
+        return min(self.batch_size, len(self.indices))
 
     def order(self, epoch: int) -> torch.Tensor:
         """Positions (n,) in `indices` in the order in which `epoch` visits them."""
@@ -123,8 +138,11 @@ class Loader:
         batches = max(1, _CHUNK_BYTES // (4 * values * self.batch_size))  # in one chunk
         # Chunks lie on a fixed grid: entering mid-epoch must not move their borders.
         first = start - start % batches
+        # Where each batch begins; the last ends with the epoch.
+        borders = [*range(0, len(self) * self.batch_size, self.batch_size), n]
         for batch in range(first, len(self), batches):
-            positions = order[batch * self.batch_size : (batch + batches) * self.batch_size]
+            after = min(batch + batches, len(self))
+            positions = order[borders[batch] : borders[after]]
             input = self._inputs(indices[positions], positions, draws, epoch)
             target = targets[indices[positions]].to(self.device)
             if mixing is not None:
@@ -138,9 +156,8 @@ class Loader:
                 ).float()
                 target = torch.lerp(other_hot, one_hot, shares[:, None])
             chunk = Batch(input, target, indices[positions])
-            for number in range(max(batch, start), min(batch + batches, len(self))):
-                at = (number - batch) * self.batch_size
-                cut = slice(at, at + self.batch_size)
+            for number in range(max(batch, start), after):
+                cut = slice(borders[number] - borders[batch], borders[number + 1] - borders[batch])
                 yield Batch(chunk.input[cut], chunk.target[cut], chunk.ids[cut])
 
     def _inputs(

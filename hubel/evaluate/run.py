@@ -35,18 +35,21 @@ def evaluate_run(
     data: str | None = None,
     split: str | None = None,
     progress: Progress | None = None,
+    *,
+    model: str | None = None,
 ) -> EvaluatedRun:
     """Judge the network of `run`, in float32.
 
     Without `data`: the run's own test split, or its validation split where it has no test.
     With `data`: that data's test split, else its validation split, else all of it. `split`
-    names another one. Every sample counts, none is dropped, none is augmented.
+    names another one. Every sample counts, none is dropped, none is augmented. `model` is that
+    of `load_trained`.
 
     Raises `UserError` for an unknown split or class, or data that has no such samples.
     """
     keep_freed_memory()
     config = FitConfig.from_settings(run.read_json("config.json"))
-    trained = load_trained(run)
+    trained = load_trained(run, model)
     source = open_source(config.data if data is None else data)
     dims = len(trained.preprocess.size)
     if source.info.spatial_dims != dims:

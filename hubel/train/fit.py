@@ -17,7 +17,7 @@ from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
-from hubel.inference import outputs, save_trained, write_train_digests
+from hubel.inference import named_again, outputs, save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
@@ -90,17 +90,20 @@ def resume(
     report: Report,
     *,
     epochs: int | None = None,
+    model: str | None = None,
     transform: Transform | None = None,
 ) -> dict[str, Any]:
     """Go on with an interrupted run, or a finished one with more `epochs`; returns result.json.
 
     On the same number of CPU threads the result is the same, bit for bit, as without the
     interruption (a budget counts time, so there it is not). More epochs stretch the
-    schedule to the new end.
+    schedule to the new end. `model` is the `file.py:NAME` of a person's own network, which a
+    run alone may not have executed.
     """
     started = time.monotonic()
     config = FitConfig.from_settings(run.read_json("config.json"))
     facts = run.read_json("run.json")
+    config = replace(config, model=named_again(run, config.model, model))
     if facts["custom_transform"] and transform is None:
         raise UserError(
             f"the run '{run.path}' was trained with a transform of your own: resume it from "

@@ -15,6 +15,7 @@ from hubel.data.loader import Loader
 from hubel.engine import Engine
 from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs
+from hubel.models import Outputs
 from hubel.runs import RunFolder
 from hubel.tasks import Task
 from hubel.train.best import prune_best, save_best
@@ -124,22 +125,27 @@ def train(t: Training) -> None:
                 draws = torch.get_rng_state()
                 try:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
-                    for part in batch.split(at.accumulate):
+                    for part in batch.split(at.accumulate, t.loader.largest):
                         with t.engine.autocast():
-                            output = t.model(t.engine.input(part.input))
-                        loss = t.task.loss(
-                            output,
-                            part.target,
-                            label_smoothing=config.label_smoothing,
-                            class_weights=t.class_weights,
+                            answer = Outputs.of(t.model(t.engine.input(part.input)))
+                        output = answer.output
+                        loss, *others = (
+                            t.task.loss(
+                                of_head,
+                                part.target,
+                                label_smoothing=config.label_smoothing,
+                                class_weights=t.class_weights,
+                            )
+                            for of_head in (output, *answer.auxiliaries)
                         )
-                        t.scaler.scale(loss * (len(part) / len(batch))).backward()
+                        whole = loss + answer.weight * sum(others)  # the log has the main one
+                        t.scaler.scale(whole * (len(part) / len(batch))).backward()
                         batch_loss += loss.detach() * len(part)
                         batch_right += t.task.num_right(output.detach(), part.target)
                     break
-                except (RuntimeError, MemoryError) as error:
+                except (RuntimeError, MemoryError, ValueError) as error:
                     t.optimizer.zero_grad()
-                    _halve_micro_batch(t, error, len(batch))
+                    _halve_micro_batch(t, error, t.loader.largest)
                     torch.set_rng_state(draws)
 
             # 3. The step of the optimizer, then of the averaged weights.
@@ -278,6 +284,14 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
     memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         "not enough memory" in text or "can't allocate memory" in text
     )
+    if "more than 1 value per channel when training" in text:
+        raise UserError(
+            f"--model '{t.config.model}' averages in training over what the samples of a batch "
+            f"have in each channel, and here that is one value: --batch-size "
+            f"{t.config.batch_size} in {t.at.accumulate} parts, of {len(t.loader.indices)} "
+            f"training samples; give larger batches, fewer parts (--accumulate) or a larger "
+            f"--img-size"
+        ) from None
     if not memory:
         raise error
     if t.at.accumulate >= batch:

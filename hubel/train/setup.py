@@ -21,6 +21,7 @@ from hubel.engine import choose_engine
 from hubel.fits import check_fits
 from hubel.models import ModelSpec, Stem
 from hubel.network import network_of
+from hubel.python_file import file_sha256, is_own_file
 from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
 from hubel.shapes import format_shape
@@ -181,6 +182,7 @@ def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[s
         "task": t.task.name,
         "model": spec.name,
         "spec": asdict(spec),
+        "model_file_sha256": file_sha256(spec.name) if is_own_file(spec.name) else None,
         "params": sum(p.numel() for p in t.model.parameters()),
         "engine": str(t.engine),
         "seed": t.config.seed,
