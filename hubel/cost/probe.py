@@ -93,10 +93,11 @@ class Timings:
         """Timings of `calls`; those that are not known yet are measured, in about `limit_s`."""
         keys = {call: hashlib.sha256(call.key.encode()).hexdigest()[:24] for call in calls}
         new = [call for call in keys if keys[call] not in self._calls]
-        started = time.perf_counter()
-        for call, timed in replay(new, self.engine.device, limit_s).items():
-            self._calls[keys[call]] = list(dataclasses.astuple(timed))
-        self.measured_s += time.perf_counter() - started
+        if new:
+            started = time.perf_counter()
+            for call, timed in replay(new, self.engine.device, limit_s).items():
+                self._calls[keys[call]] = list(dataclasses.astuple(timed))
+            self.measured_s += time.perf_counter() - started
         return {c: Timed(*self._calls[k]) for c, k in keys.items() if k in self._calls}
 
     def save(self) -> None:
