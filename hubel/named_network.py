@@ -60,7 +60,8 @@ def _by_argument(message: str, input_shape: tuple[int, ...] | None) -> str:
 def _named(
     name: str, input_shape: tuple[int, ...] | None, num_classes: int | None, stem: Stem
 ) -> tuple[nn.Module, tuple[int, ...]]:
-    if not is_external(name) and name not in MODELS.names() and Path(name).expanduser().is_dir():
+    is_architecture = is_external(name) or name in MODELS.names()
+    if name and not is_architecture and Path(name).expanduser().is_dir():
         if num_classes is not None or stem != "auto":
             raise UserError(
                 f"the run '{name}' has its network already: leave out --num-classes and --stem, "
@@ -69,7 +70,7 @@ def _named(
         trained = load_trained(RunFolder.open(Path(name).expanduser()))
         return trained.model, input_shape or trained.spec.input_shape
     if is_external(name):
-        shape, classes = input_shape or _COLOURED, num_classes or 1000
+        shape, classes = input_shape or _COLOURED, 1000 if num_classes is None else num_classes
     else:
         published = MODELS[name]
         shape = input_shape or (published.in_channels, *(published.input_side,) * 2)

@@ -15,8 +15,8 @@ from hubel.cost.memory import peak_bytes
 from hubel.cost.predict import Estimate, predict
 from hubel.cost.probe import Probe, Timings
 from hubel.cost.replay import Timed, replay
-from hubel.cost.table import seconds_words
 from hubel.cost.trace import trace
+from hubel.cost.words import seconds_words
 from hubel.engine import Engine
 
 CPU = torch.device("cpu")

@@ -85,6 +85,7 @@ def cost(
         )
     if stem not in ("auto", "paper", "small"):
         raise UserError(f"--stem takes auto, paper or small, got '{stem}'")
+    from hubel.cli.output import only_the_document
     from hubel.cost.summary import blocks
     from hubel.cost.table import prediction_lines, table_lines
     from hubel.engine import choose_engine
@@ -110,12 +111,13 @@ def cost(
         if not Path(model).expanduser().is_dir():
             num_classes = num_classes or TASKS[task].num_outputs(len(facts.classes))
     TASKS[task]  # an unknown one is told
-    network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
-    found = replace(_counted(network, shape, config.batch_size, model), model=model)
     predicted = fit = None
-    if prediction:
-        predicted, fit = _predicted(network, shape, config, engine, facts, again=again)
-        found = found.timed(predicted.layers)
+    with only_the_document(json):
+        network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
+        found = replace(_counted(network, shape, config.batch_size, model), model=model)
+        if prediction:
+            predicted, fit = _predicted(network, shape, config, engine, facts, again=again)
+            found = found.timed(predicted.layers)
     if json:
         rows = found.rows if depth is None else blocks(found.rows, depth)
         document = found.to_json(rows)
@@ -173,6 +175,11 @@ def _counted(network: "nn.Module", shape: tuple[int, ...], batch_size: int, name
                 f"--batch-size {batch_size}: a batch norm has one value a channel to average over "
                 f"in a training step on {format_shape(*shape)}; give --batch-size 2 or more, or a "
                 f"larger --input"
+            ) from None
+        if "memory" in reason:
+            raise UserError(
+                f"'{name}' does not fit into memory on {format_shape(batch_size, *shape)} "
+                f"({reason[:200]}); give a smaller --batch-size"
             ) from None
         check_fits(network, shape)  # says where it does not fit
         raise UserError(

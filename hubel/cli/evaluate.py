@@ -4,6 +4,7 @@ import json as json_module
 
 import typer
 
+from hubel.cli.output import only_the_document
 from hubel.cli.progress import reporting
 
 __all__ = ["evaluate"]
@@ -28,7 +29,7 @@ def evaluate(
     """Judge a finished run and write its report."""
     from hubel import api
 
-    with reporting() as report:
+    with only_the_document(json), reporting() as report:
         judged = api.load(run, model=model).evaluate(data, split=split, report=report)
         for note in judged.notes:
             report({"note": note})

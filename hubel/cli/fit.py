@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from hubel.cli.options import with_settings
+from hubel.cli.output import only_the_document
 from hubel.cli.progress import reporting
 from hubel.errors import UserError
 
@@ -46,7 +47,7 @@ def _fit(
 
     from hubel import api  # torch, seconds: only once the words make sense
 
-    with reporting() as report:
+    with only_the_document(json), reporting() as report:
         if download:
             from hubel.data.download import fetch
 

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from hubel.cli.output import only_the_document
 from hubel.errors import UserError
 
 __all__ = ["predict"]
@@ -28,7 +29,8 @@ def predict(
     """Say what the network sees in each file."""
     from hubel import api
 
-    predictions = api.load(run, model=model).predict(*paths)
+    with only_the_document(json or csv):
+        predictions = api.load(run, model=model).predict(*paths)
     if json:
         document = {"run": run, "predictions": [p.to_json() for p in predictions]}
         print(json_module.dumps(document))
