@@ -298,10 +298,15 @@ def test_what_is_wrong_with_the_settings_is_told(refused, words, message):
 def test_what_a_persons_network_prints_does_not_spoil_the_document(cost, tmp_path):
     file = tmp_path / "loud.py"
     file.write_text(
-        "print('at import')\nfrom torch import nn\n"
+        "print('at import')\n"
+        "from torch import nn\n"
         "class Loud(nn.Module):\n"
-        "    def __init__(self):\n        super().__init__()\n        self.last = nn.Linear(48, 2)\n"
-        "    def forward(self, x):\n        print('running')\n        return self.last(x.flatten(1))\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.Linear(48, 2)\n"
+        "    def forward(self, x):\n"
+        "        print('running')\n"
+        "        return self.last(x.flatten(1))\n"
     )
     done = cost(f"{file}:Loud", "--input", "3x4x4", "--json")
     assert loaded(done)["params"] == 98
