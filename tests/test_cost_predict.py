@@ -20,7 +20,7 @@ from hubel.cost.words import seconds_words
 from hubel.engine import Engine
 
 CPU = torch.device("cpu")
-PROBE = Probe(1e11, 1e10, 1e-6, 1e-9, 700_000_000)
+PROBE = Probe(1e11, 1e10, 2e-4, 1e-9, 1e-6, 700_000_000)
 
 
 class Known(Timings):
@@ -173,8 +173,8 @@ def test_layers_and_what_is_outside_add_up(tmp_path):
     assert found.step_s.low < found.step_s.value < found.step_s.high
     assert found.step_s.value > found.inference_s.value
     assert found.replayed_share == pytest.approx(1.0)
-    params = sum(p.numel() for p in model.parameters())
-    assert found.outside_s == pytest.approx(params * 1e-9 + 14e-6)
+    params = [p.numel() for p in model.parameters()]
+    assert found.outside_s == pytest.approx(2e-4 + sum(params) * 1e-9 + len(params) * 1e-6)
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -255,7 +255,7 @@ def test_damaged_timings_are_measured_again(tmp_path, monkeypatch, content):
     assert found.probe == PROBE
     found.measured_s = 1.0
     found.save()
-    assert json.loads(found.path.read_text())["probe"]["call_s"] == PROBE.call_s
+    assert json.loads(found.path.read_text())["probe"]["step_s"] == PROBE.step_s
 
 
 def test_a_folder_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
@@ -273,8 +273,9 @@ def test_the_probe_of_this_machine_is_plausible(tmp_path, precision):
     probe = timings.probe
     assert 1e8 < probe.flops_per_s < 1e16
     assert 1e8 < probe.bytes_per_s < 1e14
-    assert 0 <= probe.call_s < 0.1
+    assert 1e-6 < probe.step_s < 10
     assert 1e-13 < probe.adam_s < 1e-5
+    assert 1e-9 < probe.adam_tensor_s < 1e-1
     assert 0 <= probe.base_bytes < 1e12
 
 

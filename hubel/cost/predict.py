@@ -2,7 +2,8 @@
 
 The work is counted (`trace`: every operation, forward and backward, in the arithmetic and memory
 order in which the engine will run it), each distinct operation is timed once on this machine
-(`replay`), and the sum, with what Python and the optimizer add (`probe`), is the prediction.
+(`replay`), and the sum, with what loss and optimizer add (`probe`), is the prediction. A replayed
+operation is called from Python, which costs about what module and autograd cost in the network.
 A batch too large for the probe's time is replayed on fewer pictures and scaled by its work.
 """
 
@@ -24,7 +25,6 @@ PROBE_LIMIT_S = 5.0
 """Of probing and replaying together, if nothing is known yet."""
 
 _WITHIN = 1.15  # a time is true to this factor
-_LOSS_CALLS = 14  # of cross-entropy, forward and backward
 _RUNS = 3  # of a replayed operation, at least
 _OF_ROOFLINE = 1.7  # how much longer operations take than the roofline says, for planning only
 
@@ -164,8 +164,9 @@ def predict(
             layers[one.layer] = so_far.plus(one.as_layer(training, probe))
     inference_s = sum(layer.inference_s for layer in layers.values())
     step_s = sum(layer.step_s for layer in layers.values())
-    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    outside_s = trained * probe.adam_s + _LOSS_CALLS * probe.call_s
+    trained = [p.numel() for p in model.parameters() if p.requires_grad]
+    optimizer_s = sum(trained) * probe.adam_s + len(trained) * probe.adam_tensor_s
+    outside_s = probe.step_s + optimizer_s
     replayed_s = sum(t.seconds for t in timed[True] if t.replayed)
     return Prediction(
         str(engine),
@@ -227,7 +228,6 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
     known = timings.of(list(dict.fromkeys(replayed)), limit_s)
     probe = timings.probe
     pairs = pairs if same else [(one, one) for one in _operations(full)]
-    calling_s = probe.call_s * full.num_calls / max(len(pairs), 1)
     for (layer, operation), (_, like) in pairs:
         timed = known.get(like.call) if like.call is not None and _bytes(like) else None
         if timed is None:
@@ -239,7 +239,7 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
                 else _bytes(operation) / max(_bytes(like), 1)
             )
             seconds = timed.seconds * work
-        yield _Timed(layer, operation, seconds + calling_s, timed is not None)
+        yield _Timed(layer, operation, seconds, timed is not None)
 
 
 def _memory(

@@ -6,7 +6,9 @@ import json
 import os
 import platform
 import re
+import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +42,12 @@ class Probe:
     """The best of a few products and convolutions."""
     bytes_per_s: float
     """Read and written by a large copy."""
-    call_s: float
-    """Of Python, torch and autograd for one call, over the work that it does."""
+    step_s: float
+    """Of a training step whatever the network: loss, optimizer and autograd at their least."""
     adam_s: float
     """A step of AdamW for one parameter among many."""
+    adam_tensor_s: float
+    """The same for one tensor among many, however small."""
     base_bytes: int
     """Memory of the process with torch and its libraries loaded; 0 on other devices."""
 
@@ -128,58 +132,54 @@ def _facts(engine: Engine) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "cores": str(os.cpu_count()),
         "torch": torch.__version__,
-        "format": "1",
+        "format": "2",
     }
 
 
 def _measured(engine: Engine) -> Probe:
-    call_s = _call_s(engine)
+    step_s = _step_s(engine)
     # Before anything large: by now libraries and threads are there.
     base_bytes = _resident() if engine.device.type == "cpu" else 0
-    adam_s = _adam_s(engine.device)
+    adam_s = _adam_s(engine.device, 4, _ADAM_ELEMENTS) / (4 * _ADAM_ELEMENTS)
+    adam_tensor_s = _adam_s(engine.device, 200, 16) / 200
     peaks = measure_peaks(dtype_of(engine) or torch.float32, engine.device.type)
-    return Probe(peaks.flops_per_s, peaks.bytes_per_s, call_s, adam_s, base_bytes)
+    return Probe(peaks.flops_per_s, peaks.bytes_per_s, step_s, adam_s, adam_tensor_s, base_bytes)
 
 
-def _adam_s(device: torch.device) -> float:
-    parameters = [nn.Parameter(torch.ones(_ADAM_ELEMENTS, device=device)) for _ in range(4)]
-    optimizer = torch.optim.AdamW(parameters, fused=True)
+def _median_s(function: Callable[[], object], device: torch.device, rounds: int) -> float:
+    """Of `rounds` runs after a third as many that do not count."""
     times = []
-    for _ in range(4):
-        for parameter in parameters:
-            parameter.grad = torch.ones_like(parameter)
+    for number in range(rounds + rounds // 3):
         start_s = time.perf_counter()
-        optimizer.step()
-        optimizer.zero_grad()
+        function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - start_s)
-    return min(times[1:]) / (4 * _ADAM_ELEMENTS)
+        if number >= rounds // 3:
+            times.append(time.perf_counter() - start_s)
+    return statistics.median(times)
 
 
-def _call_s(engine: Engine) -> float:
-    """Of a layer whose work is nothing: a training step of many of them, by their calls."""
-    from hubel.cost.trace import trace
+def _adam_s(device: torch.device, tensors: int, elements: int) -> float:
+    parameters = [nn.Parameter(torch.ones(elements, device=device)) for _ in range(tensors)]
+    for parameter in parameters:
+        parameter.grad = torch.ones_like(parameter)
+    return _median_s(torch.optim.AdamW(parameters, fused=True).step, device, 6)
 
-    depth, shape = 40, (1, 4, 4, 4)
-    layers = [nn.Sequential(nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4), nn.ReLU()) for _ in range(depth)]
-    network = nn.Sequential(*layers)
-    found = trace(network, shape, training=True, autocast=dtype_of(engine), channels_last=True)
-    operations = [op for layer in found.layers for op in (*layer.forward, *layer.backward)]
-    calls = list(dict.fromkeys(op.call for op in operations if op.call is not None))
-    timed = replay(calls, engine.device, 0.1)
-    work_s = sum(timed[op.call].seconds for op in operations if op.call in timed)
-    engine.place(network)
-    input = engine.input(torch.ones(shape))
-    times = []
-    for _ in range(12):
-        start_s = time.perf_counter()
+
+def _step_s(engine: Engine) -> float:
+    network = nn.Linear(4, 4).to(engine.device)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    input = torch.ones(2, 4, device=engine.device)
+    target = torch.zeros(2, dtype=torch.int64, device=engine.device)
+
+    def step() -> None:
         with engine.autocast():
             output = network(input)
-        output.float().sum().backward()
-        times.append(time.perf_counter() - start_s)
-        network.zero_grad()
-    return max(0.0, sorted(times)[len(times) // 2] - work_s) / found.num_calls
+        nn.functional.cross_entropy(output.float(), target, label_smoothing=0.1).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return _median_s(step, engine.device, 60)
 
 
 def _resident() -> int:

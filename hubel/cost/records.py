@@ -179,8 +179,6 @@ class Trace:
     unused_params: int
     output_bytes: int
     """Of what the network returns."""
-    num_calls: int = 0
-    """Calls into torch, forward and backward, those that move nothing among them."""
 
     @property
     def macs(self) -> int:

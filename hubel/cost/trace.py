@@ -90,7 +90,6 @@ class _Recorder(TorchDispatchMode):
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
         self.channels_last = channels_last
-        self.num_calls = 0
         self.input_shape = input_shape
         self.training = training
         self.layers = [Layer("input", "", "input", "", output_shapes=[input_shape])]
@@ -140,7 +139,6 @@ class _Recorder(TorchDispatchMode):
             sum(count for count, _ in self.param_sizes.values()),
             sum(c for name, (c, _) in self.param_sizes.items() if name not in self.claimed),
             output_bytes,
-            self.num_calls,
         )
 
     def _stand_ins(
@@ -242,7 +240,6 @@ class _Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         if func.namespace != "aten":
             return result
-        self.num_calls += 1
         bound = _bind(func, args, kwargs or {})
         outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
         call = call_of(func, args, kwargs or {})
