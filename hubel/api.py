@@ -6,6 +6,7 @@ hubel.load("runs/x").predict("cat.jpg")
 """
 
 import itertools
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from hubel.evaluate.result import Evaluation
 from hubel.evaluate.run import EvaluatedRun, evaluate_run
 from hubel.inference import load_trained
 from hubel.predict import Prediction, predict_files
+from hubel.python_file import is_own_file
 from hubel.runs import RunFolder, RunInUseError, WatchedRun
 from hubel.shapes import format_shape
 from hubel.train import fit as training
@@ -72,10 +74,15 @@ class Inspected:
 
 
 class Run:
-    """A run folder, and what can be done with it."""
+    """A run folder, and what can be done with it.
 
-    def __init__(self, folder: RunFolder) -> None:
+    `model` is the `file.py:NAME` of a network of your own: the folder alone cannot have it
+    executed.
+    """
+
+    def __init__(self, folder: RunFolder, model: str | None = None) -> None:
         self.folder = folder
+        self.model = model
 
     @property
     def path(self) -> Path:
@@ -102,7 +109,9 @@ class Run:
         ("none", "all", "unsure") averages over views of a picture; by default as in the run.
         """
         spec = None if data is None else str(data)
-        judged = evaluate_run(self.folder, spec, split, _progress(report), tta)
+        judged = evaluate_run(
+            self.folder, spec, split, _progress(report), tta=tta, model=self.model
+        )
         name = judged.evaluation.split
         if spec is not None:
             name = f"{Path(spec.split(':')[0]).stem or 'data'}-{name}"
@@ -123,7 +132,7 @@ class Run:
         if tta is not None:
             config = replace(config, tta=tta)
         engine = exact_engine(config)
-        trained = load_trained(self.folder)
+        trained = load_trained(self.folder, self.model)
         engine.place(trained.model)
         viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
         return list(predict_files(viewed, paths, engine))
@@ -178,29 +187,37 @@ def fit(
             if folder.writes and not has_progress(folder):
                 folder.discard()
             raise
-        return Run(folder)
+        return Run(folder, config.model if is_own_file(config.model) else None)
 
 
 def resume(
     run: str | Path,
     *,
     epochs: int | None = None,
+    model: str | None = None,
     transform: Callable[[Any], Any] | None = None,
     report: Report = _quiet,
 ) -> Run:
-    """Go on with an interrupted run, or a finished one with more `epochs`."""
+    """Go on with an interrupted run, or a finished one with more `epochs`.
+
+    `model` is that of `load`.
+    """
     with joined() as group:
         folder = RunFolder.open(run)
         if not group.world.first:
             folder, report = WatchedRun(folder.path), _quiet
         own = None if transform is None else own_transform(transform)
-        training.resume(folder, report, epochs=epochs, transform=own, group=group)
-        return Run(folder)
+        training.resume(folder, report, epochs=epochs, model=model, transform=own, group=group)
+        return Run(folder, model)
 
 
-def load(run: str | Path) -> Run:
-    """The run in a folder. Raises `UserError` where there is none."""
-    return Run(RunFolder.open(run))
+def load(run: str | Path, *, model: str | None = None) -> Run:
+    """The run in a folder. Raises `UserError` where there is none.
+
+    A run that trained a network of your own needs its `model`, "file.py:NAME", again: a run may
+    be anybody's, so a file that it names is not executed.
+    """
+    return Run(RunFolder.open(run), model)
 
 
 def inspect(
@@ -231,8 +248,11 @@ def inspect(
 def _new_run(config: FitConfig) -> RunFolder:
     """runs/DATA-MODEL-N for the first N that is free."""
     stem = Path(config.data.split(":")[0]).stem or "data"
+    # Of a file.py:NAME, the NAME; vit_small/8 and torchvision:resnet18 in one word.
+    name = config.model.rpartition(":")[2] if is_own_file(config.model) else config.model
+    model = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
     for number in itertools.count(1):
-        path = Path("runs") / f"{stem}-{config.model}-{number}"
+        path = Path("runs") / f"{stem}-{model}-{number}"
         if not path.exists():
             break
     return RunFolder.create(path)

@@ -160,7 +160,8 @@ class FitConfig:
     """
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
-    model: str = setting("simple", "The network; hubel models lists them", "Network")
+    model: str = setting("simple", "The network: one that hubel models lists, torchvision:NAME, "
+                         "timm:NAME or your own file.py:NAME", "Network")  # fmt: skip
     recipe: str = setting("fast", "What decides the settings that are not given: fast, or plain, "
                           "the textbook's loop", "Training", choices=("fast", "plain"))  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
@@ -299,8 +300,16 @@ class FitConfig:
 
     @classmethod
     def from_run(cls, settings: Mapping[str, Any]) -> "FitConfig":
-        """From a run's config.json; one from before there were recipes was a plain one."""
-        return cls.from_settings({"recipe": "plain", **settings})
+        """From a run's config.json; one from before there were recipes was a plain one.
+
+        Its engine was in two settings of their own, `precision` and `channels_last`.
+        """
+        found = {"recipe": "plain", **settings}
+        precision = str(found.pop("precision", "auto"))
+        order = "channels_last" if found.pop("channels_last", True) else "contiguous"
+        if precision != "auto":
+            found.setdefault("engine", f"{precision},{order}")
+        return cls.from_settings(found)
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_settings` turns back into the same settings."""

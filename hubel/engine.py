@@ -19,6 +19,7 @@ from hubel.world import World
 
 __all__ = [
     "Engine",
+    "Forward",
     "choose_engine",
     "exact_engine",
     "keep_freed_memory",
@@ -30,6 +31,9 @@ _ALONE = World()
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CUDNN: Any = torch.backends.cudnn  # its types do not know of `conv`
 _MODES = {"compiled": "default", "graphs": "reduce-overhead"}
+
+Forward = Callable[[torch.Tensor], Any]
+"""What a training calls with inputs (n, c, *spatial): a network, as it is or wrapped."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Engine:
             order = self._memory_format(parameter.ndim)
             parameter.data = parameter.data.contiguous(memory_format=order)
 
-    def forward_of(self, model: nn.Module, samples: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    def forward_of(self, model: nn.Module, samples: int) -> Forward:
         """What the training calls: `model`, compiled for batches of `samples` if so chosen.
 
         Another size, an epoch's last batch, takes the network as it is written: compiling
@@ -96,9 +100,8 @@ class Engine:
             return model
         compiled = torch.compile(model, dynamic=False, mode=_MODES[self.compiled])
 
-        def forward(input: torch.Tensor) -> torch.Tensor:
-            output: torch.Tensor = (compiled if len(input) == samples else model)(input)
-            return output
+        def forward(input: torch.Tensor) -> Any:
+            return (compiled if len(input) == samples else model)(input)
 
         return forward
 

@@ -13,6 +13,9 @@ from collections.abc import Iterable
 __all__ = ["Interrupted", "UserError", "printable", "suggestion"]
 
 
+_LISTED = 40  # names in a message; timm has more than a thousand
+
+
 class UserError(ValueError):
     """One clear message about something that the user gave and can change."""
 
@@ -43,16 +46,23 @@ def printable(text: str) -> str:
     )
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """The tail of a message about an unknown name: the nearest known ones, or all of them.
+def suggestion(name: str, known: Iterable[str], prefix: str = "") -> str:
+    """The tail of a message about an unknown name: the nearest known ones, or what there is.
+
+    Capitals and lower case are the same here. Of a long list its beginning is told.
+    `prefix` is put before each name that is told.
 
     >>> suggestion("resnet43", ["resnet34", "vgg16"])
     "did you mean 'resnet34'?"
     >>> suggestion("x", ["adam", "sgd"])
     "choose from 'adam', 'sgd'"
+    >>> suggestion("VGG16", ["resnet34", "vgg16"])
+    "did you mean 'vgg16'?"
     """
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    plain = {n.lower(): n for n in names}
+    near = difflib.get_close_matches(name.lower(), plain, n=3, cutoff=0.6)
     if near:
-        return "did you mean " + " or ".join(f"'{n}'" for n in near) + "?"
-    return "choose from " + ", ".join(f"'{n}'" for n in names)
+        return "did you mean " + " or ".join(f"'{prefix}{plain[n]}'" for n in near) + "?"
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return "choose from " + ", ".join(f"'{prefix}{n}'" for n in names[:_LISTED]) + more

@@ -16,7 +16,7 @@ from torch import nn
 
 from hubel.errors import UserError, suggestion
 from hubel.models import Model, ModelSpec
-from hubel.python_file import load_object, telling_where
+from hubel.python_file import is_own_file, load_object, telling_where
 from hubel.shapes import format_shape
 
 __all__ = ["ExternalModel", "external", "is_external"]
@@ -31,10 +31,7 @@ def is_external(name: str) -> bool:
     >>> is_external("timm:resnet50"), is_external("nets/mine.py:Net"), is_external("resnet50")
     (True, True, False)
     """
-    if name.startswith(("torchvision:", "timm:")):
-        return True
-    file = name.rpartition(":")[0] or name
-    return file.endswith(".py")
+    return name.startswith(("torchvision:", "timm:")) or is_own_file(name)
 
 
 def external(spec: ModelSpec) -> Model:
@@ -148,10 +145,11 @@ def _from_torchvision(name: str, spec: ModelSpec) -> nn.Module:
         if name in models.list_models():
             kind = "pictures" if pictures else "volumes"
             raise UserError(
-                f"--model '{spec.name}' does not classify {kind}; "
-                f"torchvision has for them {', '.join(known)}"
+                f"--model '{spec.name}' does not classify {kind}; for those "
+                f"{suggestion('', known, 'torchvision:')}"
             )
-        raise UserError(f"--model '{spec.name}' is not known; {suggestion(name, known)}")
+        near = suggestion(name, known, "torchvision:")
+        raise UserError(f"--model '{spec.name}' is not known; {near}")
     arguments: dict[str, Any] = {"weights": None, "num_classes": spec.num_classes}
     if name in ("googlenet", "inception_v3"):
         # Their auxiliary heads give a tuple in training.
@@ -195,7 +193,8 @@ def _from_timm(name: str, spec: ModelSpec) -> nn.Module:
     # Also keeps out names such as hf-hub:…, which download.
     known = timm.list_models()
     if name.partition(".")[0] not in known:
-        raise UserError(f"--model '{spec.name}' is not known; {suggestion(name, known)}")
+        near = suggestion(name, known, "timm:")
+        raise UserError(f"--model '{spec.name}' is not known; {near}")
     arguments: dict[str, Any] = {
         "pretrained": False,
         "in_chans": spec.in_channels,

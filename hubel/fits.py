@@ -85,7 +85,8 @@ def check_fits(model: nn.Module, input_shape: tuple[int, ...]) -> torch.Size:
         with torch.no_grad(), failing:
             output = model(zeros)
     except (RuntimeError, ValueError) as error:
-        if isinstance(error, UserError) or not running:
+        # What is not implemented does not come from sizes.
+        if isinstance(error, UserError | NotImplementedError) or not running:
             raise
         raise UserError(_explain(running[-1], last_map[0], input_shape, failing, error)) from None
     finally:
@@ -212,4 +213,4 @@ def _function(
         fix = "give both branches the same stride, padding and channels"
     else:
         fix = f"change what comes before it ({format_shape(*last_map)}) or the input's size"
-    return f"{kind}: {name} of {shapes or 'its input'} does not fit, {whole}: {reason}; {fix}"
+    return f"{kind}: {name} of {shapes or 'its input'} fails {whole}: {reason}; {fix}"

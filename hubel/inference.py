@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import shlex
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,16 @@ from hubel.data.loader import Batch
 from hubel.data.preprocess import Preprocess
 from hubel.engine import Engine
 from hubel.errors import UserError
-from hubel.external_models import is_external
 from hubel.models import Model, ModelSpec
 from hubel.network import network_of
+from hubel.python_file import file_sha256, is_own_file
 from hubel.runs import RunFolder, write_atomic
 from hubel.tasks import TASKS, Task
 
 __all__ = [
     "Trained",
     "load_trained",
+    "named_again",
     "outputs",
     "read_train_digests",
     "save_trained",
@@ -122,8 +124,43 @@ def _read_model(run: RunFolder) -> tuple[bytes, dict[str, Any]]:
         raise UserError(f"'{path}' is damaged ({error}); restore it from a copy") from None
 
 
-def load_trained(run: RunFolder) -> Trained:
-    """The finished network of `run`, on the CPU, in evaluation mode."""
+def named_again(run: RunFolder, name: str, model: str | None) -> str:
+    """The name to build the network `name` of `run` by, `model` if it is from a person's file.
+
+    A run may come from anybody, so a file that it names is never executed: the person must give
+    `model`, and it must be what the run was trained with. Raises `UserError` otherwise.
+    """
+    if not is_own_file(name):
+        if model not in (None, name):
+            raise UserError(
+                f"--model '{model}': the run '{run.path}' was trained with '{name}', which it can "
+                f"build by itself; leave --model out"
+            )
+        return name
+    advice = f"give --model {shlex.quote(name)}"
+    if model is None:
+        raise UserError(
+            f"the run '{run.path}' was trained with '{name}', and no run may have a file "
+            f"executed: if it is your own, {advice}, or for cost and draw that in place of the run"
+        )
+    if not is_own_file(model) or model.rpartition(":")[2] != name.rpartition(":")[2]:
+        raise UserError(
+            f"--model '{model}': the run '{run.path}' was trained with '{name}'; {advice}"
+        )
+    trained_with = run.read_json("run.json").get("model_file_sha256")
+    if trained_with is not None and file_sha256(model) != trained_with:
+        raise UserError(
+            f"--model '{model}': the file is not as it was when the run '{run.path}' was trained "
+            f"(sha256 {str(trained_with)[:12]}…); restore it, or train again"
+        )
+    return model
+
+
+def load_trained(run: RunFolder, model: str | None = None) -> Trained:
+    """The finished network of `run`, on the CPU, in evaluation mode.
+
+    `model` is the `file.py:NAME` that the network is from, if it is from a person's own file.
+    """
     facts = run.read_json("run.json")
     content, spec_json = _read_model(run)
     checksum = facts.get("model_sha256")
@@ -133,19 +170,14 @@ def load_trained(run: RunFolder) -> Trained:
         spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
-    if is_external(spec.name) and ".py" in spec.name:
-        raise UserError(
-            f"the run '{run.path}' was trained with '{spec.name}'; a run may not have a file "
-            f"executed, so hubel does not load it: load the weights in model.safetensors yourself"
-        )
-    _, model = network_of(spec)
+    _, network = network_of(replace(spec, name=named_again(run, spec.name, model)))
     tensors = tensors_from_bytes(content, path)
     try:
-        model.load_state_dict(tensors)
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"'{path}' does not fit its own description: {error}") from None
     classes, preprocess = _labels_and_input(run, spec)
-    return Trained(model.eval(), spec, TASKS[str(facts["task"])], classes, preprocess)
+    return Trained(network.eval(), spec, TASKS[str(facts["task"])], classes, preprocess)
 
 
 def _labels_and_input(run: RunFolder, spec: ModelSpec) -> tuple[tuple[str, ...], Preprocess]:

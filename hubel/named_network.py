@@ -36,7 +36,32 @@ def named_network(
     is executed) or a run folder. `input_shape` (c, *spatial) and `num_classes` are the published
     ones if None. `UserError` for unknown names and for what a run has decided already.
     """
-    if not is_external(name) and name not in MODELS.names() and Path(name).expanduser().is_dir():
+    try:
+        return _named(name, input_shape, num_classes, stem)
+    except UserError as error:
+        raise UserError(_by_argument(str(error), input_shape)) from error
+
+
+def _by_argument(message: str, input_shape: tuple[int, ...] | None) -> str:
+    """A message about --model and --img-size in the words of verbs with MODEL and --input.
+
+    >>> _by_argument("--model 'a' is small; give --img-size 32 or more", (3, 8, 8))
+    "MODEL 'a' is small; give --input 3x32x32 or more"
+    """
+    channels, *sizes = input_shape or _COLOURED
+
+    def shape(side: re.Match[str]) -> str:
+        return "--input " + "x".join(map(str, (channels, *[side[1]] * len(sizes))))
+
+    message = re.sub(r"--img-size (\d+)", shape, message.replace("--model '", "MODEL '"))
+    return message.replace("--img-size", "--input")
+
+
+def _named(
+    name: str, input_shape: tuple[int, ...] | None, num_classes: int | None, stem: Stem
+) -> tuple[nn.Module, tuple[int, ...]]:
+    is_architecture = is_external(name) or name in MODELS.names()
+    if name and not is_architecture and Path(name).expanduser().is_dir():
         if num_classes is not None or stem != "auto":
             raise UserError(
                 f"the run '{name}' has its network already: leave out --num-classes and --stem, "
@@ -45,7 +70,7 @@ def named_network(
         trained = load_trained(RunFolder.open(Path(name).expanduser()))
         return trained.model, input_shape or trained.spec.input_shape
     if is_external(name):
-        shape, classes = input_shape or _COLOURED, num_classes or 1000
+        shape, classes = input_shape or _COLOURED, 1000 if num_classes is None else num_classes
     else:
         published = MODELS[name]
         shape = input_shape or (published.in_channels, *(published.input_side,) * 2)

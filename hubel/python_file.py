@@ -5,6 +5,7 @@ keyboard has given, never with one that was read from a file. Nothing is written
 (no __pycache__). What goes wrong in it is told with its file and line.
 """
 
+import hashlib
 import sys
 import traceback
 from collections.abc import Callable
@@ -14,9 +15,33 @@ from typing import TypeVar
 
 from hubel.errors import UserError, printable, suggestion
 
-__all__ = ["load_object", "telling_where"]
+__all__ = ["file_sha256", "is_own_file", "load_object", "telling_where"]
 
 T = TypeVar("T")
+
+
+def is_own_file(model: str) -> bool:
+    """Whether `model` names something in a person's own Python file.
+
+    >>> is_own_file("nets/mine.py:Net"), is_own_file("timm:resnet50"), is_own_file("vit_small/8")
+    (True, False, False)
+    """
+    file = model.rpartition(":")[0] or model
+    return file.endswith(".py") and not model.startswith(("torchvision:", "timm:"))
+
+
+def file_sha256(model: str) -> str:
+    """The sha256 of the file in `file.py:NAME`; nothing is executed.
+
+    Of this one file: what it imports is not looked at. Raises `UserError` if it cannot be read.
+    """
+    file = model.rpartition(":")[0] or model
+    try:
+        return hashlib.sha256(Path(file).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(
+            f"the file '{file}' cannot be read: {error.strerror}; give the path of a Python file"
+        ) from None
 
 
 def load_object(file: str, name: str) -> object:

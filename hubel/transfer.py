@@ -238,10 +238,11 @@ def _placed(
         raise UserError(
             f"--pretrained '{path}' is not of --model '{spec.name}': "
             + "; ".join(
-                f"{len(group)} tensors {what} ({_listed(group)})"
-                for group, what in (
-                    (missing, "of the network are not in the file"),
-                    (foreign, "of the file are not in the network"),
+                f"{len(group)} of the tensors of the {one} are not in the {other} "
+                f"({_listed(group)})"
+                for group, one, other in (
+                    (missing, "network", "file"),
+                    (foreign, "file", "network"),
                 )
                 if group
             )

@@ -8,6 +8,7 @@ one that is compressed is not torch's, and a few kilobytes cannot inflate to gig
 
 import hashlib
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,8 +23,14 @@ from hubel.inference import tensors_from_bytes
 __all__ = ["Weights", "read_weights"]
 
 _PICKLED = (".pt", ".pth")
-_WRAPPERS = ("state_dict", "model", "model_state_dict")
-"""Under which training scripts keep the weights beside their other state."""
+_WRAPPERS = (
+    "state_dict", "model", "model_state_dict",
+    "state_dict_ema", "model_ema", "ema_state_dict", "ema",
+)  # fmt: skip
+"""Under which training scripts keep the weights beside their other state; averages of the
+weights only where there are no others."""
+_SHELLS = re.compile(r"^(?:module\.|_orig_mod\.)+")
+"""What DataParallel, torch.compile and AveragedModel put before each name."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +65,7 @@ def read_weights(path: Path, sha256_prefix: str = "") -> Weights:
                     f"delete it and fetch it again"
                 )
             file.seek(0)
+            size = path.stat().st_size
             if path.suffix == ".safetensors":
                 tensors: Any = tensors_from_bytes(file.read(), str(path))
             else:
@@ -69,7 +77,7 @@ def read_weights(path: Path, sha256_prefix: str = "") -> Weights:
             f"you may read"
         ) from None
     table = _table(tensors, path)
-    _check_tensors(table, path)
+    _check_tensors(table, size, path)
     return Weights(table, digest)
 
 
@@ -103,7 +111,9 @@ def _check_archive(file: IO[bytes], path: Path) -> None:
 
 def _unpickled(file: IO[bytes], path: Path) -> Any:
     try:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the pickle's age, to be told as an error or not
+            return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # damage shows as almost any of them
         text = str(error)
         named = re.search(r"GLOBAL ([\w.]+)", text)
@@ -120,10 +130,9 @@ def _unpickled(file: IO[bytes], path: Path) -> Any:
         ) from None
 
 
-def _check_tensors(table: Mapping[str, torch.Tensor], path: Path) -> None:
+def _check_tensors(table: Mapping[str, torch.Tensor], size: int, path: Path) -> None:
     """Only ordinary tensors, none of which is larger than the file: a view that repeats one
     number a billion times takes no room there."""
-    size = path.stat().st_size
     for name, tensor in table.items():
         shown = f"--pretrained '{path}': tensor '{printable(name)}'"
         plain = tensor.layout == torch.strided and tensor.device.type == "cpu"
@@ -153,4 +162,5 @@ def _table(found: Any, path: Path) -> dict[str, torch.Tensor]:
         raise UserError(
             f"--pretrained '{path}' is not a table of tensors by name; save model.state_dict()"
         )
-    return {name.removeprefix("module."): tensor for name, tensor in found.items()}
+    # AveragedModel counts its averages beside the weights.
+    return {_SHELLS.sub("", name): t for name, t in found.items() if name != "n_averaged"}

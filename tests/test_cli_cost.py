@@ -19,9 +19,11 @@ class Done:
 
 @pytest.fixture
 def cost(capsys, monkeypatch):
-    """`hubel cost WORDS` in this process."""
+    """`hubel cost WORDS` in this process, without the prediction unless it is asked for."""
 
     def run(*words, check=True):
+        if "--predict" not in words:
+            words = (*words, "--no-predict")
         monkeypatch.setattr(sys, "argv", ["hubel", "cost", *map(str, words)])
         capsys.readouterr()
         with pytest.raises(SystemExit) as ending:
@@ -195,7 +197,7 @@ def test_one_picture_a_step_under_a_batch_norm(refused, cost, nets):
     ("words", "message"),
     [
         (["simpel"], "'simpel' is not known; did you mean 'simple'?"),
-        (["torchvision:resnet19"], "did you mean 'resnet18'"),
+        (["torchvision:resnet19"], "did you mean 'torchvision:resnet18'"),
         (["simple", "--input", "0x32x32"], "at least 1 channel, got '0x32x32'"),
         (["simple", "--input", "32x32"], "channels and 2 sizes (a picture, 3x224x224)"),
         (["simple", "--input", "3x0x32"], "sizes from 1 to 100,000, got '3x0x32'"),
@@ -203,7 +205,7 @@ def test_one_picture_a_step_under_a_batch_norm(refused, cost, nets):
         (["simple", "--input", "3xax32"], "got '3xax32'"),
         (["simple", "--input", "3x99999x99999"], "values a picture, at most"),
         (["simple", "--input", "3x4x4"], "needs an input of at least 8×8"),
-        (["simple", "--batch-size", "0"], "--batch-size takes a number from 1"),
+        (["simple", "--batch-size", "0"], "--batch-size must be between 1 and"),
         (["simple", "--depth", "0"], "--depth takes a number from 1, got 0"),
         (["simple", "--num-classes", "1"], "2 classes"),
         (["simple", "--stem", "large"], "--stem takes auto, paper or small, got 'large'"),
@@ -238,3 +240,75 @@ def test_a_run(cost, monkeypatch, tmp_path):
     found = loaded(cost(tmp_path, "--json"))
     assert found["input_shape"] == [1, 16, 16]
     assert found["layers"][-1]["output_shape"] == [4]
+
+
+def test_json_has_the_prediction_and_each_layers_share(cost):
+    found = loaded(cost("lenet5", "--batch-size", 8, "--predict", "--json"))
+    prediction = found["prediction"]
+    step = prediction["training_step_s"]
+    assert 0 < step["low"] < step["value"] < step["high"]
+    assert prediction["batch_size"] == 8
+    rate = prediction["inference_images_per_s"]["value"]
+    assert rate == pytest.approx(8 / prediction["inference_s"]["value"])
+    assert sum(layer["time"]["share"] for layer in found["layers"]) == pytest.approx(1.0)
+    assert {layer["time"]["bound"] for layer in found["layers"]} <= {"memory", "arithmetic"}
+    assert "fit" not in prediction
+    assert loaded(cost("lenet5", "--json"))["prediction"] is None
+
+
+def test_a_data_set_gives_input_classes_and_the_fit(cost):
+    done = cost("lenet5", "--data", "digits", "--epochs", 2, "--batch-size", 32, "--predict",
+                "--stem", "small", check=False)  # fmt: skip
+    assert done.returncode == 1  # lenet5 has no small stem, and 8×8 is too small for its own
+    found = loaded(
+        cost("simple", "--data", "digits", "--epochs", 2, "--batch-size", 32, "--predict", "--json")
+    )
+    fit = found["prediction"]["fit"]
+    assert found["input_shape"] == [1, 8, 8]
+    assert (fit["epochs"], fit["classes"]) == (2, 10)
+    assert fit["steps_per_epoch"] == -(-fit["train_samples"] // 32)
+    assert fit["fit_s"]["value"] > 2 * fit["epoch_s"]["value"]
+    enlarged = loaded(cost("simple", "--data", "digits", "--input", "1x16x16", "--json"))
+    assert enlarged["input_shape"] == [1, 16, 16]
+    assert enlarged["batch_size"] == 64  # as hubel fit's
+
+
+def test_the_prediction_reads_at_80_columns(cost):
+    said = cost("simple", "--data", "digits", "--predict").stdout
+    assert "training step" in said
+    assert "30 epochs" in said
+    assert "optimizer, loss" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("simple", "--epochs", 3), "--epochs counts passes over --data"),
+        (("simple", "--data", "digits", "--input", "3x8x8"), "--input has 3 channels, the data 1"),
+        (("simple", "--data", "nowhere"), "DATA 'nowhere' is neither a path"),
+        (("simple", "--data", "digits", "--task", "clasify"), "did you mean 'classify'"),
+        (("simple", "--device", "gpu"), "--device 'gpu' cannot be used here"),
+    ],
+)
+def test_what_is_wrong_with_the_settings_is_told(refused, words, message):
+    assert message in refused(*words)
+
+
+def test_what_a_persons_network_prints_does_not_spoil_the_document(cost, tmp_path):
+    file = tmp_path / "loud.py"
+    file.write_text(
+        "print('at import')\n"
+        "from torch import nn\n"
+        "class Loud(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.last = nn.Linear(48, 2)\n"
+        "    def forward(self, x):\n"
+        "        print('running')\n"
+        "        return self.last(x.flatten(1))\n"
+    )
+    done = cost(f"{file}:Loud", "--input", "3x4x4", "--json")
+    assert loaded(done)["params"] == 98
+    assert "at import" in done.stderr
+    assert "running" in done.stderr

@@ -6,7 +6,8 @@ from torch import nn
 from torchvision import models
 
 from hubel.cost.summary import blocks, count
-from hubel.cost.table import bytes_words, short, shown_rows, table_lines
+from hubel.cost.table import shown_rows, table_lines
+from hubel.cost.words import bytes_words, short
 from hubel.models import ModelSpec, build
 
 COLUMNS = ("layers", "params", "macs", "flops", "step_macs", "activations", "activation_bytes")

@@ -50,8 +50,8 @@ def test_shares_are_even_and_complete(size, count):
 
 
 @pytest.mark.parametrize("mixup", [0.0, 0.4])
-def test_all_processes_together_see_what_one_sees(mixup):
-    n = 53
+@pytest.mark.parametrize("n", [53, 57])  # 5 and 1 beyond batches of 8
+def test_all_processes_together_see_what_one_sees(mixup, n):
     pixels = random_pixels(n, (9, 9), 3)
     targets = torch.arange(n).numpy() % 4
 
@@ -73,6 +73,7 @@ def test_all_processes_together_see_what_one_sees(mixup):
                 together = torch.cat([getattr(s, name) for s in shares])
                 assert torch.equal(together, getattr(whole, name))
             assert {s.whole for s in shares} == {len(whole)}
+        assert len(alone[-1]) == (5 if n == 53 else 9)
         ids = torch.cat([b.ids for _, evaluated in parts for b in evaluated])
         assert torch.equal(ids, torch.cat([b.ids for b in evaluation]))
 
@@ -131,10 +132,38 @@ def weights(path):
     return safetensors.torch.load_file(path / "model.safetensors")
 
 
-def test_two_processes_train_as_one_does(pictures, tmp_path):
-    alone = hubel.fit(pictures, output=tmp_path / "one", **SETTINGS)
+TWO_HEADS = """
+from torch import nn
+from hubel.models import Model, Outputs
+
+class Net(Model):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.body = nn.Conv2d(in_channels, 8, 3, stride=2)
+        self.head = nn.Linear(8, num_classes)
+        self.auxiliary = nn.Linear(8, num_classes)
+
+    def forward_features(self, input):
+        return [self.body(input).relu()]
+
+    def forward_head(self, features):
+        pooled = features[-1].mean((2, 3))
+        if not self.training:
+            return self.head(pooled)
+        return Outputs(self.head(pooled), (self.auxiliary(pooled),), 0.3)
+"""
+
+
+@pytest.mark.parametrize("heads", [1, 2])
+def test_two_processes_train_as_one_does(pictures, tmp_path, heads):
+    settings = {**SETTINGS, "epochs": 3 - heads}
+    if heads == 2:
+        (tmp_path / "net.py").write_text(TWO_HEADS)
+        settings["model"] = f"{tmp_path / 'net.py'}:Net"
+        del settings["dropout"]
+    alone = hubel.fit(pictures, output=tmp_path / "one", **settings)
     done = torchrun(
-        "-m", "hubel", "fit", pictures, "--output", tmp_path / "two", *options(SETTINGS), "--json"
+        "-m", "hubel", "fit", pictures, "--output", tmp_path / "two", *options(settings), "--json"
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"metrics"') == 1
@@ -149,6 +178,9 @@ def test_two_processes_train_as_one_does(pictures, tmp_path):
     mine, theirs = weights(alone.path), weights(together.path)
     for name in mine:
         torch.testing.assert_close(mine[name], theirs[name], rtol=0, atol=1e-5)
+    if heads == 2:
+        first = next((alone.path / "checkpoints").glob("r00-step-0000000000*"))
+        assert not torch.equal(weights(first)["auxiliary.weight"], mine["auxiliary.weight"])
 
 
 def test_what_the_processes_tell_each_other(tmp_path):

@@ -1,8 +1,11 @@
 """Networks drawn from the live model: the graph, its structure, the layout, the files."""
 
+import functools
 import itertools
 import math
 import re
+import shutil
+import subprocess
 from xml.etree import ElementTree
 
 import pytest
@@ -12,14 +15,15 @@ from torch import nn
 from hubel.draw.graph import Graph, network_graph
 from hubel.draw.layered import layered
 from hubel.draw.layers import laid_out
-from hubel.draw.network import STYLES, draw_network, output_file, write_drawing
-from hubel.draw.palette import COLOURS, KIND_COLOURS, Palette
+from hubel.draw.network import STYLES, SUFFIXES, draw_network, drawn
+from hubel.draw.palette import COLOURS, KIND_COLOURS, Colouring, Palette, colouring
 from hubel.draw.paper import paper_sheet
 from hubel.draw.pieces import runs
 from hubel.draw.scene import Line, Scene, Words
-from hubel.draw.structure import folded, joined_channels, stages, steps, units
+from hubel.draw.structure import folded, joined_channels, skips, stages, steps, units
 from hubel.draw.svg import to_text
 from hubel.draw.tikz import escaped, tikz
+from hubel.draw.widths import words_width
 from hubel.draw.words import count_words
 from hubel.errors import UserError
 from hubel.models import MODELS
@@ -28,6 +32,7 @@ from hubel.named_network import named_network, written_shape
 SVG = "{http://www.w3.org/2000/svg}"
 
 
+@functools.cache
 def graph_of(name: str, shape: tuple[int, ...] | None = None) -> Graph:
     model, shape = named_network(name, shape)
     return network_graph(model, shape, name)
@@ -61,6 +66,42 @@ class Grown(nn.Module):
             else:
                 x = torch.cat([x, conv(x)], 1)
         return torch.cat(maps, 1) if self.listed else x
+
+
+class UNet(nn.Module):
+    """Down twice, up twice, each map joined with the one of its size."""
+
+    def __init__(self, dims: int = 2, *, learned: bool = True) -> None:
+        super().__init__()
+        conv = nn.Conv2d if dims == 2 else nn.Conv3d
+        up = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
+        self.pool = nn.MaxPool2d(2) if dims == 2 else nn.MaxPool3d(2)
+        self.down = nn.ModuleList(conv(i, o, 3, padding=1) for i, o in ((3, 4), (4, 8), (8, 16)))
+        self.up = nn.ModuleList(
+            up(i, o, 2, 2) if learned else nn.Sequential(nn.Upsample(scale_factor=2), conv(i, o, 1))
+            for i, o in ((16, 8), (8, 4))
+        )
+        self.join = nn.ModuleList(conv(i, o, 3, padding=1) for i, o in ((16, 8), (8, 4)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        a = torch.relu(self.down[0](x))
+        b = torch.relu(self.down[1](self.pool(a)))
+        x = torch.relu(self.down[2](self.pool(b)))
+        x = torch.relu(self.join[0](torch.cat([b, self.up[0](x)], 1)))
+        return self.join[1](torch.cat([a, self.up[1](x)], 1))
+
+
+class TwoHeads(nn.Module):
+    """A class and a box from one vector."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 8, 3)
+        self.label, self.box = nn.Linear(8, 5), nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        x = self.conv(x).mean((2, 3))
+        return {"label": self.label(x), "box": self.box(x)}
 
 
 def test_graph_of_lenet():
@@ -265,11 +306,11 @@ def test_drawings_are_whole(name, shape, style):
 
 
 def _words_do_not_touch(scene: Scene) -> None:
-    """No two texts overlap; an M is at most this wide in the fonts named."""
+    """No two texts overlap."""
     placed = []
     for mark in scene.marks:
         if isinstance(mark, Words):
-            width = 0.5 * mark.size * len(mark.words)
+            width = words_width(mark.words, mark.size, bold=mark.bold) / 1.1  # without its room
             left = mark.x - {"start": 0, "middle": width / 2, "end": width}[mark.anchor]
             placed.append((mark.words, left, mark.y - 0.7 * mark.size, left + width, mark.y))
     placed.sort(key=lambda p: p[2])
@@ -317,7 +358,8 @@ def test_tex_escapes_what_a_name_may_hold():
 @pytest.mark.parametrize("colour", COLOURS)
 def test_colours_follow_the_numbers(colour):
     graph = graph_of("lenet5")
-    palette = Palette.of(graph, colour, ([n] for n in range(len(graph.nodes))))
+    told = colouring(graph, colour)
+    palette = Palette.of(graph, told, ([n] for n in range(len(graph.nodes))))
     fills = [palette.fill([node]) for node in graph.nodes]
     if colour == "kind":
         assert fills == [KIND_COLOURS[node.kind] for node in graph.nodes]
@@ -331,7 +373,7 @@ def test_colours_follow_the_numbers(colour):
 
 
 def test_paper_is_to_scale():
-    scene = paper_sheet(graph_of("lenet5"), "kind")
+    scene = paper_sheet(graph_of("lenet5"), Colouring())
     fronts = [
         m for m in scene.marks
         if isinstance(m, Line) and m.fill == KIND_COLOURS["conv"] and len(m.points) == 4
@@ -343,42 +385,138 @@ def test_paper_is_to_scale():
     assert widths[0] / widths[1] == pytest.approx(math.sqrt(6 / 16))
 
 
-@pytest.mark.parametrize("suffix", [".svg", ".pdf", ".png", ".tex", ".html"])
-def test_files_of_each_kind(tmp_path, suffix):
-    path = write_drawing(tmp_path / f"n{suffix}", draw_network(graph_of("lenet5"), "paper"))
-    content = path.read_bytes()
+def test_colours_tell_any_number_of_a_layer():
+    graph = graph_of("lenet5")
+    seconds = {"c3": 0.002, "f6": 0.004}
+    scene = draw_network(graph, "layers", Colouring(seconds, "seconds", lambda s: f"{s:.3f} s"))
+    words = [m.words for m in scene.marks if isinstance(m, Words)]
+    assert "seconds of a box:" in words
+    assert "0.004 s" in words
+    palette = Palette.of(graph, Colouring(seconds), ([n] for n in range(len(graph.nodes))))
+    assert palette.most == 0.004
+    assert [n.name for n in graph.nodes if palette.value([n])] == ["c3", "f6"]
+
+
+@pytest.mark.parametrize("learned", [True, False])
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_u_net_is_a_trunk_with_long_shortcuts(dims, learned):
+    graph = network_graph(UNet(dims, learned=learned), (3, *(16,) * dims), "unet")
+    ends = [(graph.nodes[a].shape, graph.nodes[b].shape) for a, b in skips(graph)]
+    small, large = (8,) * dims, (16,) * dims
+    assert sorted(ends) == sorted([((4, *large), (8, *large)), ((8, *small), (16, *small))])
+    chain = steps(graph)
+    assert {s.form for s in chain} == {"plain"}
+    names = [s.name for s in stages(graph, folded(graph, chain))]
+    sides = ["×".join([side] * dims) for side in ("16", "8", "4", "8", "16")]
+    assert names == sides
+    assert [p.parts for run in runs(graph) for p in run.pieces if p.parts] == [(8, 8), (4, 4)]
+    for style in STYLES:
+        scene = draw_network(graph, style)
+        _words_do_not_touch(scene)
+        accents = [m for m in scene.marks if isinstance(m, Line) and m.stroke == "accent"]
+        assert len(accents) >= 2
+
+
+def test_residual_blocks_and_gates_are_no_long_shortcuts():
+    for name in ("resnet18", "efficientnet_b0", "densenet121", "lenet5_1998", "vit_tiny"):
+        assert skips(graph_of(name)) == []
+
+
+def test_every_output_is_drawn():
+    graph = network_graph(TwoHeads(), (3, 8, 8), "heads")
+    assert [n.label for n in graph.nodes[-2:]] == ["dense 5", "dense 4"]
+    assert steps(graph)[-1].form == "heads"
+    said = {
+        style: " ".join(m.words for m in draw_network(graph, style).marks if isinstance(m, Words))
+        for style in STYLES
+    }
+    assert "dense 5" in said["blocks"]
+    assert "the others: 5." in said["paper"]
+
+
+def test_a_network_without_layers_is_told():
+    with pytest.raises(UserError, match="'same' has no layers to draw"):
+        network_graph(nn.Identity(), (3, 8, 8), "same")
+
+
+def test_maps_whose_channels_are_last_are_written_like_others():
+    class Last(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv, self.norm = nn.Conv2d(3, 6, 2, 2), nn.LayerNorm(6)
+            self.wide, self.back = nn.Linear(6, 24), nn.Linear(24, 6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = self.conv(x).permute(0, 2, 3, 1)
+            x = x + self.back(torch.relu(self.wide(self.norm(x))))
+            return x.permute(0, 3, 1, 2).mean((2, 3))
+
+    graph = network_graph(Last(), (3, 16, 16), "last")
+    shapes = {n.shape for n in graph.nodes if len(n.shape) == 3}
+    assert shapes == {(3, 16, 16), (6, 8, 8), (24, 8, 8)}
+
+
+def test_inception_with_nested_branches_is_no_dense_block():
+    class Nested(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.convs = nn.ModuleList(nn.Conv2d(4, 2, k, padding=k // 2) for k in (1, 3, 5, 3, 1))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            a, b, c, d, e = (conv(x) for conv in self.convs)
+            return torch.cat([torch.cat([a, b], 1), torch.cat([c, d], 1), e], 1)
+
+    graph = network_graph(Nested(), (4, 8, 8), "nested")
+    assert [s.form for s in steps(graph)][-1] == "inception"
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_files_of_each_kind(suffix):
+    content = drawn(draw_network(graph_of("lenet5"), "paper"), suffix)
+    content = content.encode() if isinstance(content, str) else content
     start = {
         ".svg": b"<svg", ".pdf": b"%PDF", ".png": b"\x89PNG", ".tex": b"% lenet5",
         ".html": b"<!doctype html>",
     }  # fmt: skip
     assert content.startswith(start[suffix])
-    if suffix == ".html":
+    if suffix in (".svg", ".html"):
         assert b"<svg" in content
         assert b"<script" not in content
+        assert b"url(" not in content
         assert b"http" not in content.replace(b"http://www.w3.org/2000/svg", b"")
+    if suffix == ".png":
+        scene = draw_network(graph_of("lenet5"), "paper")
+        width = float(scene.svg().get("width"))
+        assert int.from_bytes(content[16:20]) == pytest.approx(2 * width, abs=2)
 
 
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("{}/x.gif", r"the suffix says the format, one of \.svg, .*; got '\.gif'"),
-        ("{}/x", "got no suffix"),
-        ("{}", r"takes the name of a file, '.*' is a folder"),
-        ("{}/no/x.svg", "the folder '.*no' does not exist; make it"),
-    ],
-)
-def test_output_that_cannot_be(tmp_path, name, message):
-    with pytest.raises(UserError, match=message):
-        output_file(name.format(tmp_path))
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
+@pytest.mark.parametrize("name", ["lenet5", pytest.param("resnet101", marks=pytest.mark.slow)])
+def test_tikz_compiles(tmp_path, name):
+    graph = graph_of(name)
+    graph = Graph("50% of a_b & {#1} ~^\\ $x$ 日本", graph.nodes)
+    for style in STYLES:
+        (tmp_path / f"{style}.tex").write_text(drawn(draw_network(graph, style), ".tex"))
+        words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", f"{style}.tex"]
+        result = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        if "standalone.cls' not found" in result.stdout:
+            pytest.skip("LaTeX's standalone class is not installed")
+        assert result.returncode == 0, result.stdout[-2000:]
+        log = (tmp_path / f"{style}.log").read_text(errors="replace")
+        assert "Missing character" not in log
+        assert "Size substitutions" not in log
+        assert b"/Type3" not in (tmp_path / f"{style}.pdf").read_bytes()
 
 
 def test_names():
     with pytest.raises(UserError, match="'lenet6' is not known; did you mean 'lenet5'"):
         named_network("lenet6", None)
-    with pytest.raises(UserError, match="--model 'zzz' is not known"):
+    with pytest.raises(UserError, match="MODEL 'zzz' is not known"):
         named_network("zzz", None)
     with pytest.raises(UserError, match="'torchvision:resnet43' is not known; did you mean"):
         named_network("torchvision:resnet43", None)
+    with pytest.raises(UserError, match=r"MODEL 'torchvision:vit_b_16' takes.* by --input$"):
+        named_network("torchvision:vit_b_16", (3, 100, 100))
     assert written_shape("3x224x224") == (3, 224, 224)
     for words in ("3", "3x4", "axbxc", "0x8x8", "1x2x3x4x5", "3x9999999x4", ""):
         with pytest.raises(UserError, match=r"--input (takes|needs)"):
@@ -396,11 +534,31 @@ def test_a_persons_own_file(tmp_path):
     assert [n.kind for n in graph.nodes] == ["input", "conv", "activation", "reshape", "dense"]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", MODELS.names())
-def test_every_network_can_be_drawn(name):
-    graph = graph_of(name)
+def _draw_all(graph: Graph) -> None:
     for style in STYLES:
-        scene = draw_network(graph, style, "params")
+        for colour in ("kind", "params"):
+            scene = draw_network(graph, style, colouring(graph, colour))
         _tex_is_sound(tikz(scene))
         _words_do_not_touch(scene)
+        ElementTree.fromstring(to_text(scene.svg()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shape", [None, (1, 64, 64, 64)], ids=["2d", "3d"])
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_network_can_be_drawn(name, shape):
+    _draw_all(graph_of(name, shape))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("mobilenet_v2", None), ("swin_t", None), ("inception_v3", (3, 299, 299)),
+        ("regnet_x_400mf", None), ("shufflenet_v2_x1_0", None), ("squeezenet1_1", None),
+        ("efficientnet_v2_s", None), ("maxvit_t", None), ("convnext_tiny", None),
+        ("vit_b_32", None), ("r3d_18", (3, 8, 64, 64)), ("swin3d_t", (3, 8, 64, 64)),
+    ],
+)  # fmt: skip
+def test_networks_from_outside_can_be_drawn(name, shape):
+    _draw_all(graph_of(f"torchvision:{name}", shape))

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -12,11 +13,13 @@ from hubel.config import FitConfig, parse_engine
 from hubel.data.loader import Batch
 from hubel.engine import Engine, choose_engine
 from hubel.errors import UserError
+from hubel.models import Outputs
 from hubel.models.simple import Simple
 from hubel.tasks import TASKS
 from hubel.train import engine as engine_module
 from hubel.train import loop as loop_module
 from hubel.train import probe
+from hubel.train.checkpoint import load_checkpoint, save_checkpoint
 from hubel.train.probe import Bench, Distance, Evidence, compare, measure, undisturbed
 
 CPU = torch.device("cpu")
@@ -241,6 +244,33 @@ def test_the_bench_leaves_everything_as_it_was(network, batch):
     assert torch.equal(torch.get_rng_state(), stream)
 
 
+class TwoHeads(nn.Module):
+    """With an auxiliary head in training, as GoogLeNet."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.other = nn.Linear(243, 6), nn.Linear(6, 4), nn.Linear(6, 4)
+
+    def forward(self, input):
+        features = self.body(input.flatten(1)).relu()
+        if not self.training:
+            return self.head(features)
+        return Outputs(self.head(features), (self.other(features),), 0.3)
+
+
+def test_auxiliary_heads_are_measured_too(batch):
+    torch.manual_seed(0)
+    network = TwoHeads()
+    with Bench(network, torch.optim.SGD(network.parameters(), lr=0.1), loss, batch) as bench:
+        found = bench.evidence(engine(PLAIN))
+        assert bench.step_s(engine(PLAIN)) > 0
+    main, (other,), _ = network(batch.input)
+    whole = loss(main, batch.target) + 0.3 * loss(other, batch.target)
+    expected = torch.autograd.grad(whole, list(network.parameters()))
+    torch.testing.assert_close(found.output, main.detach())
+    torch.testing.assert_close(found.gradients, list(expected))
+
+
 def test_evidence_is_the_gradient_without_dropout(network, batch):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
     with Bench(network, optimizer, loss, batch) as bench:
@@ -361,6 +391,28 @@ def test_a_resumed_run_takes_the_engine_that_it_began_with(
     assert run.result["engine"] == "cpu, fp32, contiguous"
     a, b = ((r.path / "model.safetensors").read_bytes() for r in (run, whole))
     assert a == b
+
+
+def test_a_run_from_before_engines_were_measured_is_read_and_resumed(pictures, tmp_path):
+    """As this package's first runs were written: two settings, and no choice in run.json."""
+    run, _ = fit(pictures, tmp_path / "run", engine="fp32,contiguous", recipe="plain")
+    config = run.folder.read_json("config.json")
+    recipe_s = ("recipe", "engine", "profile", "bias_rate", "whitening", "identity", "lookahead",
+                "progressive", "hard_share", "tta")  # fmt: skip
+    old = {name: value for name, value in config.items() if name not in recipe_s}
+    run.folder.write_json("config.json", {**old, "precision": "auto", "channels_last": False})
+    facts = run.folder.read_json("run.json")
+    del facts["engine_choice"]
+    run.folder.write_json("run.json", facts)
+    saved, _ = load_checkpoint(run.folder)
+    del saved.state["processes"]
+    shutil.rmtree(run.path / "checkpoints")
+    save_checkpoint(run.folder, saved, step=saved.state["position"]["step"], rollbacks=0,
+                    border=True)  # fmt: skip
+    assert hubel.load(run.path).evaluate().evaluation.n > 0
+    resumed = hubel.resume(run.path, epochs=config["epochs"] + 1)
+    assert resumed.result["engine"] == "cpu, fp32, contiguous"
+    assert resumed.result["epochs"] == config["epochs"] + 1
 
 
 def test_a_short_training_is_not_held_up_by_measuring(pictures, tmp_path, monkeypatch):

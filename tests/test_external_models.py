@@ -140,8 +140,8 @@ def test_channels_classes_and_dropout_are_adapted(name, size):
     ("name", "size", "message"),
     [
         ("torchvision:resnet19", (32, 32), r"'torchvision:resnet19' is not known; did you mean "),
-        ("torchvision:raft_small", (32, 32), r"raft_small' does not classify pictures; torchvi"),
-        ("torchvision:resnet18", (8, 32, 32), r"resnet18' does not classify volumes; .* r3d_18"),
+        ("torchvision:raft_small", (32, 32), r"raft_small' does not classify pictures; for those"),
+        ("torchvision:resnet18", (8, 32, 32), r"resnet18' does not classify volumes; .*:r3d_18'"),
         ("torchvision:vit_b_16", (30, 30), r"takes squares of a multiple of 16 pixels, got 30×30"),
         ("torchvision:vit_b_16", (32, 64), r"takes squares of a multiple of 16 pixels, got 32×64"),
         ("torchvision:maxvit_t", (64, 64), r"maxvit_t' cannot be built for 3×64×64: .*--img-size"),
@@ -194,7 +194,9 @@ def test_timm_gets_its_own_arguments(monkeypatch):
     assert calls[-1] == ("resnet18.a1_in1k", False, 2, 5, 0.5, {})
     of("timm:vit_tiny_patch16_224", 2, 5, (8, 8))
     assert calls[-1] == ("vit_tiny_patch16_224", False, 2, 5, 0.0, {"img_size": (8, 8)})
-    with pytest.raises(UserError, match=r"timm:resnet19' is not known; did you mean 'resnet18'"):
+    with pytest.raises(
+        UserError, match=r"timm:resnet19' is not known; did you mean 'timm:resnet18'"
+    ):
         of("timm:resnet19")
     calls.clear()
     with pytest.raises(UserError, match=r"timm:hf-hub:someone/net' is not known"):

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 import torch
 from fakes import MemoryStore, random_pixels, unit_preprocess
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hubel.data import loader as loader_module
 from hubel.data.augment import Augment
-from hubel.data.loader import Loader
+from hubel.data.loader import Batch, Loader
+from hubel.world import World
 
 
 def make_loader(n=37, batch_size=5, size=(6, 6), **changes) -> Loader:
@@ -28,6 +29,11 @@ def test_an_epoch_sees_every_sample_once(n, batch_size):
     loader = make_loader(n, batch_size)
     batches = list(loader.epoch(0))
     assert len(batches) == len(loader)
+    alone = len(loader.indices) == 1 or batch_size == 1
+    assert alone or all(len(batch) > 1 for batch in batches)
+    assert all(len(batch) == batch_size for batch in batches[:-1])
+    assert len(batches[-1]) <= batch_size + 1
+    assert max(map(len, batches)) in (loader.largest, loader.largest + 1)
     ids = torch.cat([b.ids for b in batches])
     assert sorted(ids.tolist()) == loader.indices.tolist()
     targets = torch.cat([b.target for b in batches])
@@ -38,10 +44,12 @@ def test_an_epoch_sees_every_sample_once(n, batch_size):
 
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 @pytest.mark.parametrize("size", [(6, 6), (4, 4, 4)])
-def test_an_epoch_entered_midway_goes_on_bit_for_bit(monkeypatch, mixup, size):
+@pytest.mark.parametrize("n", [77, 93, 102])  # 38, 46 and 51 samples: 3 or 1 beyond batches of 5
+def test_an_epoch_entered_midway_goes_on_bit_for_bit(monkeypatch, mixup, size, n):
     monkeypatch.setattr(loader_module, "_CHUNK_BYTES", 3 * 5 * 4 * 6 * 6)  # chunks of 3 batches
-    loader = make_loader(77, size=size, mixup=mixup)
+    loader = make_loader(n, size=size, mixup=mixup)
     whole = list(loader.epoch(2))
+    assert len(whole[-1]) == (3 if n == 77 else 6)
     for start in range(len(whole) + 1):
         rest = list(loader.epoch(2, start))
         assert len(rest) == len(whole) - start
@@ -131,9 +139,60 @@ def test_a_persons_transform_gets_a_seed_of_its_sample():
     assert set(seen.values()) == {1}
 
 
+def test_a_single_sample_left_over_joins_the_batch_before_it():
+    sizes = {n: [len(b) for b in make_loader(2 * n, 8).epoch(0)] for n in (1, 8, 9, 15, 17, 25)}
+    assert sizes == {1: [1], 8: [8], 9: [9], 15: [8, 7], 17: [8, 9], 25: [8, 8, 9]}
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+@example(3, 4, 8)
+@example(5, 8, 16)
+def test_parts_have_two_samples_where_those_of_a_whole_batch_have(n, parts, whole):
+    n = min(n, whole + 1)
+    row = torch.arange(n)
+    sizes = [len(part) for part in Batch(row, row, row).split(parts, whole)]
+    assert sum(sizes) == n
+    assert len(sizes) <= parts
+    assert max(sizes) - min(sizes) <= 1
+    if n == whole:
+        assert len(sizes) == min(parts, n)
+    if 2 * parts <= whole and n > 1:
+        assert min(sizes) >= 2
+        assert max(sizes) <= -(-whole // parts) + 1
+
+
+def test_a_share_of_the_samples_leaves_no_single_one_over():
+    difficulty = np.arange(18, dtype=np.float32)
+    loader = make_loader(36, 4, difficulty=difficulty, hard_share=0.75)  # 14 of 18: 4, 4, 4, 2
+    assert [len(b) for b in loader.epoch(0)] == [4, 4, 4, 2]
+    loader = make_loader(36, 4, difficulty=difficulty, hard_share=0.7)  # 13
+    batches = list(loader.epoch(0))
+    assert [len(b) for b in batches] == [4, 4, 5]
+    assert len(loader) == 3
+    assert len(set(torch.cat([b.ids for b in batches]).tolist())) == 13
+    assert loader.largest == 4
+    assert make_loader(36, 16, difficulty=difficulty, hard_share=0.7).largest == 13
+
+
+@given(st.integers(1, 60), st.integers(1, 40), st.integers(1, 60), st.integers(1, 4))
+@example(11, 4, 10, 2)
+def test_every_process_cuts_its_share_into_as_many_parts(n, parts, whole, processes):
+    """Each part ends in an exchange of gradients: one more in one process would wait for ever."""
+    n = min(n, whole + 1)
+    worlds = [World(rank, processes, rank, processes) for rank in range(processes)]
+    least = worlds[0].least
+    rows = [torch.arange(n)[world.share(n)] for world in worlds]
+    cut = [Batch(row, row, row).split(parts, least(whole), least(n)) for row in rows]
+    assert len({len(found) for found in cut}) == 1
+    for row, found in zip(rows, cut, strict=True):
+        assert torch.equal(torch.cat([part.ids for part in found]), row)
+        sizes = [len(part) for part in found]
+        assert min(sizes) >= (2 if 2 * parts <= least(whole) and len(row) > 1 else 1)
+
+
 def test_split_gives_equal_parts_in_order():
     batch = next(make_loader(batch_size=7).epoch(0))
-    parts = batch.split(3)
+    parts = batch.split(3, 7)
     assert [len(p) for p in parts] == [3, 2, 2]
     assert torch.equal(torch.cat([p.input for p in parts]), batch.input)
-    assert len(batch.split(100)) == 7
+    assert len(batch.split(100, 7)) == 7

@@ -15,7 +15,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from hubel.errors import UserError
-from hubel.models import MODELS, SMALL_PICTURE, Architecture, ModelSpec, Stem, build, resolve
+from hubel.models import (
+    MODELS,
+    SMALL_PICTURE,
+    Architecture,
+    ModelSpec,
+    Outputs,
+    Stem,
+    build,
+    resolve,
+)
 from hubel.shapes import format_shape
 
 torchvision_models = pytest.importorskip("torchvision.models")
@@ -104,10 +113,11 @@ def test_finite_outputs_and_a_gradient_for_every_parameter(name, in_channels, mo
     model = build(ModelSpec(name, in_channels, 7, size, dropout=0.1, stem=stem))
     disturb(model)
     input = torch.randn(3, in_channels, *size)
-    output = model(input)
-    assert output.shape == (3, 7)
-    assert output.isfinite().all()
-    (output * torch.randn(3, 7)).sum().backward()
+    answer = Outputs.of(model(input))
+    outputs = torch.stack([answer.output, *answer.auxiliaries])
+    assert outputs.shape[1:] == (3, 7)
+    assert outputs.isfinite().all()
+    (outputs * torch.randn(outputs.shape)).sum().backward()
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert parameter.grad.isfinite().all(), parameter_name
@@ -225,7 +235,8 @@ def test_dropout_is_what_was_asked_for(name):
         model = build(ModelSpec(name, 2, 7, size, dropout=rate, stem=stem)).train()
         disturb(model)
         with torch.no_grad():
-            assert torch.equal(model(input), model(input)) == (rate == 0.0)
+            once, again = (Outputs.of(model(input)).output for _ in range(2))
+            assert torch.equal(once, again) == (rate == 0.0)
 
 
 def theirs(architecture: Architecture, side: int) -> nn.Module:

@@ -4,11 +4,12 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from hubel.errors import UserError
 from hubel.layers import ChannelNorm, StochasticDepth
-from hubel.models import MODELS, ModelSpec, build
-from hubel.models.vit import BASE, Block, Size, ViT, vit
+from hubel.models import MODELS, ModelSpec, build, resolve
+from hubel.models.vit import Block, Size, ViT
 
 MODERN = ["vit_tiny", "mobilenet_v3", "efficientnet_b0", "convnext_tiny"]
 PAIRS = {
@@ -57,18 +58,63 @@ def test_vit_by_pencil(name, layers, d, params):
     assert MODELS[name].num_params == weights + layers * (12 * d * d + 13 * d) == params
 
 
-def test_the_patch_is_an_argument_of_the_family():
+@pytest.mark.parametrize("name", ["vit_base/32", "vit_large/32"])
+def test_the_patch_is_in_the_name_as_papers_write_it(name):
+    architecture = MODELS[name]
     with torch.device("meta"):
-        model = vit(BASE, patch_size=32)(
-            in_channels=3,
-            num_classes=1000,
-            input_size=(224, 224),
-            spatial_dims=2,
-            dropout=None,
-            stem="paper",
-        )
-    weights = torchvision.models.ViT_B_32_Weights.IMAGENET1K_V1
-    assert sum(p.numel() for p in model.parameters()) == weights.meta["num_params"]
+        model = build(ModelSpec(name, 3, 1000, (224, 224)))
+    published = torchvision.models.get_model_weights(architecture.torchvision).IMAGENET1K_V1.meta
+    assert model.patch_size == 32
+    params = sum(p.numel() for p in model.parameters())
+    assert params == architecture.num_params == published["num_params"]
+    assert round(architecture.macs / 1e9, 3) == published["_ops"]
+    assert "patches of 32×32" in architecture.blocks
+
+
+@pytest.mark.parametrize("name", ["vit_tiny", "vit_small", "vit_base", "vit_large"])
+def test_the_published_patch_may_be_named_too(name):
+    ours, named = MODELS[name], MODELS[f"{name}/16"]
+    assert (named.num_params, named.macs) == (ours.num_params, ours.macs)
+    assert (named.smallest, named.torchvision) == (16, ours.torchvision)
+
+
+def test_counts_of_a_patch_that_does_not_divide_the_side():
+    architecture = MODELS["vit_tiny/15"]
+    with torch.device("meta"):
+        model = build(ModelSpec("vit_tiny/15", 3, 1000, (224, 224)))
+    assert model.grid == (15, 15)
+    assert sum(p.numel() for p in model.parameters()) == architecture.num_params
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.empty(1, 3, 224, 224, device="meta"))
+    assert counter.get_total_flops() == 2 * architecture.macs
+
+
+@pytest.mark.parametrize("size", [(32, 32), (9, 20, 30)])
+def test_a_patch_that_was_named_is_taken_at_any_size(size):
+    spec = resolve(ModelSpec("vit_tiny/8", 1, 3, size))
+    assert spec.stem == "paper"
+    with torch.device("meta"):
+        model = build(spec)
+        small = build(ModelSpec("vit_tiny", 1, 3, size))
+    assert (model.patch_size, small.patch_size) == (8, 4)
+    assert model(torch.empty(2, 1, *size, device="meta")).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "stem", "message"),
+    [
+        ("resnet18/4", 32, "auto", r"'resnet18' has no patches whose size could be.*out '/4'"),
+        ("vit_tiny/0", 32, "auto", r"size of a patch is a number of pixels from 1 to 999, got '0'"),
+        ("vit_tiny/", 32, "auto", r"got ''; write vit_tiny/16 for example"),
+        ("vit_tiny/8/8", 32, "auto", r"from 1 to 999, got '8/8'"),
+        ("vit_tini/8", 32, "auto", r"--model 'vit_tini' is not known; did you mean 'vit_tiny'"),
+        ("vit_tiny/33", 32, "auto", r"--model 'vit_tiny/33' needs an input of at least 33×33"),
+        ("vit_tiny/8", 32, "small", r"--stem small: 'vit_tiny/8' has only the stem of its paper"),
+    ],
+)
+def test_patches_that_cannot_be(name, size, stem, message):
+    with pytest.raises(UserError, match=message):
+        build(ModelSpec(name, 3, 2, (size, size), stem=stem))
 
 
 def test_a_small_vit_equals_torchvisions():

@@ -7,23 +7,15 @@ import torch
 import torchvision
 from torch import nn
 
-from hubel.models import MODELS, ModelSpec, build
+from hubel.models import MODELS, ModelSpec, Outputs, build
 from hubel.models.densenet import DenseLayer
-from hubel.models.googlenet import GoogLeNet, googlenet_auxiliary
 from hubel.models.resnet import Basic, Bottleneck
 
 CONVS = (nn.Conv2d, nn.Conv3d)
 
 
 def with_heads(num_classes=1000, size=(64, 64), dropout=None, in_channels=3, stem="paper"):
-    return googlenet_auxiliary(
-        in_channels=in_channels,
-        num_classes=num_classes,
-        input_size=size,
-        spatial_dims=len(size),
-        dropout=dropout,
-        stem=stem,
-    )
+    return build(ModelSpec("googlenet_auxiliary", in_channels, num_classes, size, dropout, stem))
 
 
 def disturb(model):
@@ -201,7 +193,8 @@ def test_auxiliary_heads_as_torchvisions():
     input = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         theirs = reference.train()(input)
-        main, (first, second) = model.train().forward_auxiliary(input)
+        main, (first, second), weight = model.train()(input)
+        assert weight == 0.3
         for found, expected in [
             (main, theirs.logits),
             (first, theirs.aux_logits1),
@@ -210,10 +203,8 @@ def test_auxiliary_heads_as_torchvisions():
             scale = float(expected.abs().max())
             torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * max(1.0, scale))
         assert not torch.allclose(first, second, atol=1e-2)
-        main, heads = model.eval().forward_auxiliary(input)
-        assert len(heads) == 2
-        assert torch.equal(main, model(input))
-        torch.testing.assert_close(main, reference.eval()(input), rtol=1e-5, atol=1e-5)
+        expected = reference.eval()(input)
+        torch.testing.assert_close(model.eval()(input), expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(20, 25), (8, 9, 10)])
@@ -223,16 +214,15 @@ def test_a_loss_with_auxiliary_heads_reaches_every_parameter(size):
     disturb(model)
     input = torch.randn(3, 1, *size)
     target = torch.tensor([0, 3, 6])
-    model(input).sum().backward()
-    # The plain forward leaves the heads alone.
+    model.eval()(input).sum().backward()
+    # In evaluation mode the heads do not run.
     assert all(p.grad is None for p in model.auxiliary.parameters())
-    model.zero_grad()
-    main, heads = model.forward_auxiliary(input)
+    model.train().zero_grad()
+    main, heads, weight = model(input)
     assert [h.shape for h in heads] == [(3, 7), (3, 7)]
-    assert model.auxiliary_weight == 0.3
     loss = nn.functional.cross_entropy(main, target)
     for head in heads:
-        loss = loss + model.auxiliary_weight * nn.functional.cross_entropy(head, target)
+        loss = loss + weight * nn.functional.cross_entropy(head, target)
     loss.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name
@@ -240,12 +230,9 @@ def test_a_loss_with_auxiliary_heads_reaches_every_parameter(size):
 
 
 def test_without_heads_there_are_no_auxiliary_outputs():
-    model = build(ModelSpec("googlenet", 3, 7, (32, 32))).eval()
-    assert isinstance(model, GoogLeNet)
-    input = torch.randn(1, 3, 32, 32)
-    main, heads = model.forward_auxiliary(input)
-    assert heads == []
-    assert torch.equal(main, model(input))
+    model = build(ModelSpec("googlenet", 3, 7, (32, 32))).train()
+    output = model(torch.randn(2, 3, 32, 32))
+    assert Outputs.of(output) == (output, (), 0.0)
     assert not any("auxiliary" in name for name, _ in model.named_parameters())
 
 

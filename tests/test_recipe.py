@@ -60,6 +60,22 @@ def test_a_run_from_before_there_were_recipes_is_plain():
     assert FitConfig.from_run({"data": "x", "recipe": "fast"}).optimizer == "muon"
 
 
+@pytest.mark.parametrize(
+    ("old", "engine"),
+    [
+        ({"precision": "auto", "channels_last": True}, "auto"),
+        ({"precision": "auto", "channels_last": False}, "auto"),
+        ({"precision": "bf16", "channels_last": True}, "bf16,channels_last"),
+        ({"precision": "fp32", "channels_last": False}, "fp32,contiguous"),
+        ({"engine": "fp32,contiguous"}, "fp32,contiguous"),
+    ],
+)
+def test_the_engine_of_a_run_from_before_it_was_one_setting(old, engine):
+    assert FitConfig.from_run({"data": "x", **old}).engine == engine
+    with pytest.raises(UserError, match="setting 'precision' is not known"):
+        FitConfig.from_settings({"precision": "fp32"})
+
+
 def test_batches_by_the_size_of_the_data():
     assert [batch_size_for(n) for n in (1, 60, 1_437, 6_000, 45_000, 10**7)] == [
         16, 16, 32, 128, 512, 512,
@@ -216,6 +232,18 @@ def test_each_role_has_its_rate():
     found = rates("swift_s", optimizer="sgd", lr=0.1, bias_rate=64.0)
     assert found["blocks.0.layers.0.weight"] == 0.1
     assert found["blocks.0.layers.1.bias"] == pytest.approx(6.4)
+
+
+def test_auxiliary_heads_and_named_patches_have_their_rates():
+    """Heads that only training sees are of the rest; what evaluation runs has its role."""
+    found = rates("googlenet_auxiliary", lr=0.2)
+    heads = {rate for name, rate in found.items() if name.startswith("auxiliary.")}
+    assert {round(rate, 6) for rate in heads} == {0.003}
+    bare = rates("googlenet", lr=0.2)
+    assert {name: found[name] for name in bare} == bare
+    assert 0.04 in {round(rate, 6) for rate in bare.values()}
+    found = rates("vit_tiny/4", lr=0.2)
+    assert found["blocks.3.attention.output.weight"] == pytest.approx(0.04)
 
 
 def test_the_optimizer_multiplies_in_the_engines_precision():

@@ -7,17 +7,19 @@ from typing import TYPE_CHECKING, cast
 
 import typer
 
+from hubel.config import FitConfig
 from hubel.errors import UserError
 from hubel.shapes import format_shape
 
 if TYPE_CHECKING:
     from torch import nn
 
+    from hubel.cost.fit_cost import DataFacts, FitPrediction
+    from hubel.cost.predict import Prediction
     from hubel.cost.summary import Cost
+    from hubel.engine import Engine
 
 __all__ = ["cost"]
-
-_MAX_BATCH = 1_000_000
 
 
 def cost(
@@ -33,9 +35,30 @@ def cost(
         help="Channels and size of one picture or volume, such as 3x224x224 or 1x48x48x48. "
         "(default: the network's own)",
     ),
-    batch_size: int = typer.Option(32, "--batch-size", help="Pictures a training step."),
+    batch_size: int | None = typer.Option(
+        None,
+        "--batch-size",
+        help="Pictures a training step. (default: 32, with --data the fit's)",
+    ),
+    data: str | None = typer.Option(
+        None,
+        "--data",
+        help="A data set: predicts an epoch and a whole fit on it, and gives --input and "
+        "--num-classes.",
+    ),
+    epochs: int | None = typer.Option(
+        None, "--epochs", help="Of the fit on --data. (default: hubel fit's)"
+    ),
+    task: str = typer.Option("classify", "--task", help="What is learned from --data."),
     num_classes: int | None = typer.Option(
         None, "--num-classes", help="Outputs. (default: the network's own)"
+    ),
+    device: str = typer.Option("auto", "--device", help="The device to predict for."),
+    prediction: bool = typer.Option(
+        True, "--predict/--no-predict", help="Predict times and memory on this machine."
+    ),
+    again: bool = typer.Option(
+        False, "--measure-again", help="Forget what was measured of this machine."
     ),
     stem: str = typer.Option(
         "auto", "--stem", help="First layers: paper, small, or auto by the picture's size."
@@ -48,28 +71,87 @@ def cost(
     ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
-    """Count a network's parameters, work and memory, layer by layer, without running it."""
-    if not 1 <= batch_size <= _MAX_BATCH:
-        raise UserError(f"--batch-size takes a number from 1 to {_MAX_BATCH:,}, got {batch_size}")
+    """Count a network's work layer by layer and predict its time and memory, without running it."""
+    given = {"epochs": epochs, "batch_size": batch_size}
+    settings: dict[str, object] = {k: v for k, v in given.items() if v is not None}
+    if data is None:
+        if epochs is not None:
+            raise UserError("--epochs counts passes over --data; give both, or leave it out")
+        settings.setdefault("batch_size", 32)
+    config = FitConfig.from_settings({**settings, "data": data or "", "device": device})
     if depth is not None and depth < 1:
         raise UserError(
             f"--depth takes a number from 1, got {depth}; 1 has one row a stage, more has more rows"
         )
     if stem not in ("auto", "paper", "small"):
         raise UserError(f"--stem takes auto, paper or small, got '{stem}'")
+    from hubel.cli.output import only_the_document
     from hubel.cost.summary import blocks
-    from hubel.cost.table import table_lines
+    from hubel.cost.table import prediction_lines, table_lines
+    from hubel.engine import choose_engine
     from hubel.models import Stem
     from hubel.named_network import named_network, written_shape
+    from hubel.tasks import TASKS
 
+    engine = choose_engine(config)
     shape = None if input is None else written_shape(input)
-    network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
-    found = replace(_counted(network, shape, batch_size, model), model=model)
+    facts = None
+    if data is not None:
+        from hubel.cost.fit_cost import facts_of
+
+        if shape is not None:
+            config = replace(config, img_size=shape[1:])
+        facts = facts_of(config)
+        if shape is not None and shape[0] != facts.in_channels:
+            raise UserError(
+                f"--input has {shape[0]} channels, the data {facts.in_channels}; leave --input "
+                f"out, or give {format_shape(facts.in_channels, *shape[1:])}"
+            )
+        shape = facts.input_shape
+        if not Path(model).expanduser().is_dir():
+            num_classes = num_classes or TASKS[task].num_outputs(len(facts.classes))
+    TASKS[task]  # an unknown one is told
+    predicted = fit = None
+    with only_the_document(json):
+        network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
+        found = replace(_counted(network, shape, config.batch_size, model), model=model)
+        if prediction:
+            predicted, fit = _predicted(network, shape, config, engine, facts, again=again)
+            found = found.timed(predicted.layers)
     if json:
         rows = found.rows if depth is None else blocks(found.rows, depth)
-        print(json_module.dumps(found.to_json(rows), allow_nan=False))
-    else:
-        print("\n".join(table_lines(found, depth)))
+        document = found.to_json(rows)
+        document["prediction"] = None if predicted is None else predicted.to_json()
+        if predicted is not None and fit is not None:
+            document["prediction"]["fit"] = fit.to_json()
+        print(json_module.dumps(document, allow_nan=False))
+        return
+    print("\n".join(table_lines(found, depth)))
+    if predicted is not None:
+        print()
+        print("\n".join(prediction_lines(found, predicted, fit, depth)))
+
+
+def _predicted(
+    network: "nn.Module",
+    shape: tuple[int, ...],
+    config: FitConfig,
+    engine: "Engine",
+    facts: "DataFacts | None",
+    *,
+    again: bool,
+) -> "tuple[Prediction, FitPrediction | None]":
+    """For this machine, and for a fit on the data where there is some."""
+    from hubel.cost.fit_cost import predict_fit
+    from hubel.cost.predict import predict
+    from hubel.cost.probe import Timings
+    from hubel.engine import keep_freed_memory
+
+    keep_freed_memory()  # as a fit does
+    timings = Timings(engine, again=again)
+    found = predict(network, shape, config.batch_size, engine, timings)
+    timings.save()
+    return found, None if facts is None else predict_fit(found, facts, config, engine)
 
 
 def _counted(network: "nn.Module", shape: tuple[int, ...], batch_size: int, name: str) -> "Cost":
@@ -93,6 +175,11 @@ def _counted(network: "nn.Module", shape: tuple[int, ...], batch_size: int, name
                 f"--batch-size {batch_size}: a batch norm has one value a channel to average over "
                 f"in a training step on {format_shape(*shape)}; give --batch-size 2 or more, or a "
                 f"larger --input"
+            ) from None
+        if "memory" in reason:
+            raise UserError(
+                f"'{name}' does not fit into memory on {format_shape(batch_size, *shape)} "
+                f"({reason[:200]}); give a smaller --batch-size"
             ) from None
         check_fits(network, shape)  # says where it does not fit
         raise UserError(

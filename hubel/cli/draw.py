@@ -10,11 +10,16 @@ import typer
 from hubel.errors import UserError, suggestion
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from hubel.draw.graph import Graph
     from hubel.draw.network import Style
-    from hubel.draw.palette import Colour
+    from hubel.draw.palette import Colour, Colouring
 
 __all__ = ["draw"]
+
+_BATCH = 32
+"""Pictures in the step whose times are drawn: as in `hubel cost`."""
 
 
 def draw(
@@ -31,7 +36,10 @@ def draw(
         "volumetric blocks to scale.",
     ),
     color: str = typer.Option(
-        "kind", "--color", help="What colours tell: kind, params, macs or memory (of outputs)."
+        "kind",
+        "--color",
+        help="What colours tell: kind, params, macs, memory (of outputs) or time (predicted for "
+        "a training step on this machine).",
     ),
     input: str | None = typer.Option(
         None, "--input", help="CxHxW or CxDxHxW. (default: the published one)"
@@ -43,30 +51,44 @@ def draw(
         metavar="FILE",
         help=".svg, .pdf, .png, .html, or .tex (TikZ). (default: MODEL-STYLE.svg here)",
     ),
+    force: bool = typer.Option(False, "--force", help="Replace the file if it exists."),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Draw a network from the live model: stages, every layer, or a paper's figure."""
-    from hubel.draw.network import STYLES, draw_network, output_file, write_drawing
-    from hubel.draw.palette import COLOURS
+    from hubel.cli.output import destination, only_the_document, write_file
+    from hubel.draw.network import STYLES, SUFFIXES, draw_network, drawn
+    from hubel.draw.palette import COLOURS, colouring
     from hubel.named_network import named_network, written_shape
 
-    for option, value, known in (("--style", style, STYLES), ("--color", color, COLOURS)):
+    for option, value, known in (
+        ("--style", style, STYLES),
+        ("--color", color, (*COLOURS, "time")),
+    ):
         if value not in known:
             raise UserError(f"{option} '{value}' is not known; {suggestion(value, known)}")
     shape = written_shape(input) if input is not None else None
-    if output is not None:
-        path = output_file(output)  # before the work, so that a mistake is told at once
-    network, shape = named_network(model, shape)
-    if output is None:
-        plain = re.sub(r"\W+", "-", Path(model).name).strip("-") or "network"
-        path = output_file(f"{plain}-{style}.svg")
-    from hubel.draw.graph import network_graph
+    # Of file.py:Net and of a run without their folders.
+    title = Path(model).name if ".py:" in model or Path(model).is_dir() else model
+    plain = re.sub(r"\W+", "-", title).strip("-") or "network"
+    # Before the work, so that a mistake is told at once.
+    name = output or f"{plain}-{style}.svg"
+    path = destination("--output", name, SUFFIXES, [model.partition(":")[0]], force)
+    with only_the_document(json):
+        network, shape = named_network(model, shape)
+        from hubel.draw.graph import network_graph
 
-    graph = network_graph(network, shape, model)
-    scene = draw_network(graph, cast("Style", style), cast("Colour", color))
-    files = {path.suffix.lower()[1:]: str(write_drawing(path, scene))}
+        graph = network_graph(network, shape, title)
+        if color == "time":
+            told = _by_time(network, shape)
+        else:
+            told = colouring(graph, cast("Colour", color))
+        scene = draw_network(graph, cast("Style", style), told)
+    suffix = path.suffix.lower()
+    write_file("--output", path, drawn(scene, suffix))
+    files = {suffix[1:]: str(path)}
     if json:
-        print(json_module.dumps(_document(graph, style, color, files), allow_nan=False))
+        document = {"model": model, **_document(graph, style, color, files)}
+        print(json_module.dumps(document, allow_nan=False))
         return
     from hubel.draw.words import count_words, shape_words
 
@@ -79,6 +101,24 @@ def draw(
         print(f"{suffix}: {written}")
 
 
+def _by_time(network: "nn.Module", shape: tuple[int, ...]) -> "Colouring":
+    """Colours by the predicted time of each layer in a training step of `_BATCH` pictures."""
+    from hubel.config import FitConfig
+    from hubel.cost.predict import predict
+    from hubel.cost.probe import Timings
+    from hubel.cost.words import seconds_words
+    from hubel.draw.palette import Colouring
+    from hubel.engine import choose_engine, keep_freed_memory
+
+    keep_freed_memory()
+    engine = choose_engine(FitConfig())
+    timings = Timings(engine)
+    found = predict(network, shape, _BATCH, engine, timings)
+    timings.save()
+    seconds = {name: layer.step_s for name, layer in found.layers.items()}
+    return Colouring(seconds, f"time in a training step of {_BATCH},", seconds_words)
+
+
 def _document(graph: "Graph", style: str, color: str, files: dict[str, str]) -> dict[str, Any]:
     """The document of --json.
 
@@ -86,7 +126,6 @@ def _document(graph: "Graph", style: str, color: str, files: dict[str, str]) -> 
     indices of nodes, from and to; memory_bytes: of the output of one sample as float32.
     """
     return {
-        "model": graph.name,
         "input_shape": graph.input_shape,
         "style": style,
         "color": color,

@@ -5,6 +5,7 @@ import json as json_module
 import typer
 
 from hubel.cli.options import TTA_HELP
+from hubel.cli.output import only_the_document
 from hubel.cli.progress import reporting
 
 __all__ = ["evaluate"]
@@ -19,13 +20,20 @@ def evaluate(
         None, "--split", help="train, val or test (default: test, else val)."
     ),
     tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Your own network's file.py:NAME, if it is what was trained: a run alone may not "
+        "have a file executed.",
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Judge a finished run and write its report."""
     from hubel import api
 
-    with reporting() as report:
-        judged = api.load(run).evaluate(data, split=split, tta=tta, report=report)
+    with only_the_document(json), reporting() as report:
+        run_of = api.load(run, model=model)
+        judged = run_of.evaluate(data, split=split, tta=tta, report=report)
         for note in judged.notes:
             report({"note": note})
     if json:

@@ -7,6 +7,7 @@ from typing import Any
 import typer
 
 from hubel.cli.options import with_settings
+from hubel.cli.output import only_the_document
 from hubel.cli.progress import reporting
 from hubel.errors import UserError
 from hubel.world import read_world
@@ -35,20 +36,20 @@ def _fit(
     started = time.monotonic()
     first = read_world().first  # of several processes one writes and speaks
     if resume is not None:
-        others = sorted(set(settings) - {"epochs"})
+        others = sorted(set(settings) - {"epochs", "model"})
         if data is not None or output is not None or others or download:
             others = others or ["download"]
             extra = "DATA" if data else "--output" if output else "--" + others[0].replace("_", "-")
             raise UserError(
                 f"{extra} cannot be given with --resume: the run keeps its own settings; "
-                f"only --epochs may change"
+                f"only --epochs may change (and --model must name a file of your own again)"
             )
     elif data is None:
         raise UserError("DATA is missing: name a folder of pictures, or try: hubel fit digits")
 
     from hubel import api  # torch, seconds: only once the words make sense
 
-    with reporting() as report:
+    with only_the_document(json), reporting() as report:
         if download and first:
             from hubel.data.download import fetch
 
@@ -57,7 +58,12 @@ def _fit(
                 lambda what, done, total: report({"stage": what, "count": done, "total": total}),
             )
         if resume is not None:
-            run = api.resume(resume, epochs=settings.get("epochs"), report=report)
+            run = api.resume(
+                resume,
+                epochs=settings.get("epochs"),
+                model=settings.get("model"),
+                report=report,
+            )
         else:
             run = api.fit(
                 str(data),

@@ -53,7 +53,7 @@ def _explained(name: str, a: "Architecture") -> list[str]:
         ("blocks", a.blocks),
         ("introduced", a.introduced),
         (
-            "published",
+            "counts",
             f"{a.num_params:,} parameters; {a.macs:,} MACs, {2 * a.macs:,} FLOPs for "
             f"{a.in_channels}×{a.input_side}×{a.input_side} and {a.num_classes} classes",
         ),

@@ -1,11 +1,20 @@
 """Where verbs write, and how: never over a file that was read, never over one unasked."""
 
-from collections.abc import Sequence
+import contextlib
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hubel.errors import UserError
 
-__all__ = ["destination", "write_file"]
+__all__ = ["destination", "only_the_document", "write_file"]
+
+
+@contextlib.contextmanager
+def only_the_document(json: bool) -> Iterator[None]:
+    """With --json, what a person's own network or transform prints goes to stderr meanwhile."""
+    with contextlib.redirect_stdout(sys.stderr) if json else contextlib.nullcontext():
+        yield
 
 
 def destination(

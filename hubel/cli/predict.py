@@ -7,6 +7,7 @@ import sys
 import typer
 
 from hubel.cli.options import TTA_HELP
+from hubel.cli.output import only_the_document
 from hubel.errors import UserError
 
 __all__ = ["predict"]
@@ -17,6 +18,12 @@ def predict(
     paths: list[str] = typer.Argument(
         ..., help="Pictures (or .npy volumes), or folders of them.", metavar="PATH…"
     ),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Your own network's file.py:NAME, if it is what was trained: a run alone may not "
+        "have a file executed.",
+    ),
     csv: bool = typer.Option(False, "--csv", help="Print CSV: path, class, probability, error."),
     tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
@@ -24,7 +31,8 @@ def predict(
     """Say what the network sees in each file."""
     from hubel import api
 
-    predictions = api.load(run).predict(*paths, tta=tta)
+    with only_the_document(json or csv):
+        predictions = api.load(run, model=model).predict(*paths, tta=tta)
     if json:
         document = {"run": run, "predictions": [p.to_json() for p in predictions]}
         print(json_module.dumps(document))

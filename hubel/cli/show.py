@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from hubel.errors import printable
+from hubel.python_file import is_own_file
 
 if TYPE_CHECKING:
     from hubel.evaluate.result import Evaluation
@@ -38,7 +39,8 @@ def show_result(result: dict[str, Any]) -> None:
         markup=False,
     )
     console.print(f"run: {result['run']}", markup=False)
-    console.print(f"next: hubel evaluate {result['run']}", markup=False)
+    own = f" --model {result['model']}" if is_own_file(result["model"]) else ""
+    console.print(f"next: hubel evaluate {result['run']}{own}", markup=False)
 
 
 _MOST_CLASSES = 30  # in the terminal; the report has all

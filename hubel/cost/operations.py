@@ -75,6 +75,48 @@ def _attention_backward(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
     ]
 
 
+def _vectors(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
+    """dot, vdot: rows of one number."""
+    return [Gemm(1, a["self"].shape[0], 1)]
+
+
+def _vector(matrix: str) -> "GemmRule":
+    def rule(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
+        rows, columns = a[matrix].shape
+        return [Gemm(rows, columns, 1)]
+
+    return rule
+
+
+def _trilinear(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
+    """nn.Bilinear, x·W·y: one MAC a term, as in the product of x and W; that with y is less."""
+    sizes: dict[int, int] = {}  # of each dimension of the sum
+    for which in ("1", "2", "3"):
+        tensor, absent = a[f"i{which}"], a[f"expand{which}"]
+        present = [d for d in range(tensor.dim() + len(absent)) if d not in absent]
+        sizes.update(zip(present, tensor.shape, strict=True))
+    return [Gemm(1, math.prod(sizes.values()), 1)]
+
+
+def _recurrent(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
+    """A layer of a recurrent network: all steps' inputs at once, their states step by step."""
+    steps, n, features = a["input"].shape  # the steps come first, whatever batch_first says
+    gates, hidden = a["weight1"].shape
+    return [Gemm(steps * n, features, gates), Gemm(n, hidden, gates, steps)]
+
+
+def _recurrent_backward(a: Bound, outputs: list[torch.Tensor]) -> list[Gemm]:
+    """The gradients of the inputs, of the states and of both weights."""
+    steps, n, features = a["input"].shape
+    gates, hidden = a["weight2"].shape
+    return [
+        Gemm(steps * n, gates, features),
+        Gemm(n, gates, hidden, steps),
+        Gemm(gates, steps * n, features),
+        Gemm(gates, n, hidden, steps),
+    ]
+
+
 GemmRule: TypeAlias = Callable[[Bound, list[torch.Tensor]], list[Gemm]]
 
 # fmt: off
@@ -85,6 +127,12 @@ KINDS: dict[str, tuple[str, GemmRule | None]] = {
     "addmm": ("matmul", _product("mat1", "mat2")),
     "bmm": ("matmul", _product("self", "mat2")),
     "baddbmm": ("matmul", _product("batch1", "batch2")),
+    "addbmm": ("matmul", _product("batch1", "batch2")),
+    "mv": ("matmul", _vector("self")), "addmv": ("matmul", _vector("mat")),
+    "dot": ("matmul", _vectors), "vdot": ("matmul", _vectors),
+    "_trilinear": ("matmul", _trilinear),
+    "mkldnn_rnn_layer": ("recurrent", _recurrent),
+    "mkldnn_rnn_layer_backward": ("recurrent", _recurrent_backward),
     "_scaled_dot_product_flash_attention_for_cpu": ("attention", _attention),
     "_scaled_dot_product_flash_attention": ("attention", _attention),
     "_scaled_dot_product_efficient_attention": ("attention", _attention),

@@ -8,9 +8,10 @@ their traffic (bytes read and written) is recorded like everyone's.
 from dataclasses import dataclass, field
 
 from hubel.conv.case import ConvCase
+from hubel.cost.calls import Call
 from hubel.shapes import ReceptiveField
 
-__all__ = ["Gemm", "Layer", "Operation", "Seen", "Trace"]
+__all__ = ["Gemm", "Layer", "LayerTime", "Operation", "Seen", "Trace"]
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,40 @@ class Operation:
     bytes_written: int
     case: ConvCase | None = None
     """The convolution that it is, forward or backward; None for others and transposed ones."""
+    call: Call | None = None
+    """The operation itself, to be run again on tensors like its own."""
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates; FLOPs are twice as many."""
         return sum(gemm.macs for gemm in self.gemms)
+
+
+@dataclass(frozen=True)
+class LayerTime:
+    """The predicted seconds of a layer or a block of layers, over the batch."""
+
+    inference_s: float
+    step_s: float
+    """Forward and backward in training; the optimizer is not any layer's."""
+    arithmetic_s: float
+    """What the multiply-accumulates of a training step take at this machine's best."""
+    memory_s: float
+    """What its bytes, read and written, take at this machine's best."""
+
+    @property
+    def bound(self) -> str:
+        """What holds a training step back at most: "arithmetic" or "memory"."""
+        return "arithmetic" if self.arithmetic_s > self.memory_s else "memory"
+
+    def plus(self, other: "LayerTime") -> "LayerTime":
+        """Of both together."""
+        return LayerTime(
+            self.inference_s + other.inference_s,
+            self.step_s + other.step_s,
+            self.arithmetic_s + other.arithmetic_s,
+            self.memory_s + other.memory_s,
+        )
 
 
 @dataclass

@@ -1,15 +1,19 @@
 """The cost of a network, a row a layer: what an inference and a training step come to."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import torch
 from torch import nn
 
-from hubel.cost.records import Gemm, Layer, Seen, Trace
+from hubel.cost.records import Gemm, Layer, LayerTime, Seen, Trace
 from hubel.cost.trace import trace
 
 __all__ = ["Cost", "Row", "blocks", "count"]
+
+
+_NO_TIME = LayerTime(0.0, 0.0, 0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -34,14 +38,16 @@ class Row:
     seen: tuple[Seen | None, ...]
     unseen_reason: str
     training_only: bool
+    time: LayerTime | None = None
+    """Where it was predicted."""
 
     @property
     def flops(self) -> int:
         """Two a MAC."""
         return 2 * self.macs
 
-    def to_json(self) -> dict[str, Any]:
-        """For `hubel cost --json`."""
+    def to_json(self, step_s: float) -> dict[str, Any]:
+        """For `hubel cost --json`; `step_s` is the time of all layers in a training step."""
         field = [s if s is None else {"size": s.size, "stride": s.stride, "start": s.start}
                  for s in self.seen]  # fmt: skip
         return {
@@ -59,6 +65,14 @@ class Row:
             "receptive_field": field,
             "no_field_because": self.unseen_reason or None,
             "training_only": self.training_only,
+            "time": None
+            if self.time is None
+            else {
+                "inference_s": self.time.inference_s,
+                "training_step_s": self.time.step_s,
+                "share": self.time.step_s / step_s if step_s else 0.0,
+                "bound": self.time.bound,
+            },
         }
 
 
@@ -103,8 +117,18 @@ class Cost:
             "training_step_flops": 2 * self.step_macs,
             "activations": self.training.kept,
             "activation_bytes": self.training.kept_bytes,
-            "layers": [row.to_json() for row in rows],
+            "layers": [row.to_json(self.layers_s) for row in rows],
         }
+
+    @property
+    def layers_s(self) -> float:
+        """Predicted seconds of a training step in all layers together; 0 if not predicted."""
+        return sum(row.time.step_s for row in self.rows if row.time is not None)
+
+    def timed(self, layers: dict[str, LayerTime]) -> "Cost":
+        """The same with the predicted times of `layers` in its rows."""
+        rows = tuple(replace(row, time=layers.get(row.name, _NO_TIME)) for row in self.rows)
+        return replace(self, rows=rows)
 
 
 def count(
@@ -177,6 +201,11 @@ def blocks(rows: tuple[Row, ...], depth: int) -> tuple[Row, ...]:
             seen=block[-1].seen,
             unseen_reason=block[-1].unseen_reason,
             training_only=all(row.training_only for row in block),
+            time=_together([row.time for row in block if row.time is not None]),
         )
         for name, block in parts.items()
     )
+
+
+def _together(times: list[LayerTime]) -> LayerTime | None:
+    return reduce(LayerTime.plus, times) if times else None

@@ -2,35 +2,17 @@
 
 from collections.abc import Sequence
 
+from hubel.cost.fit_cost import FitPrediction
+from hubel.cost.predict import Estimate, Prediction
 from hubel.cost.records import Gemm, Seen
 from hubel.cost.summary import Cost, Row, blocks
+from hubel.cost.words import bytes_words, seconds_words, short
 from hubel.shapes import format_shape
 
-__all__ = ["bytes_words", "short", "shown_rows", "table_lines"]
+__all__ = ["prediction_lines", "shown_rows", "table_lines"]
 
 _MAX_ROWS = 40
 _NAME = 22
-
-
-def short(number: float) -> str:
-    """Three or four digits with k, M, G or T.
-
-    >>> short(4_089_184_256), short(25_557_032), short(588), short(9_408)
-    ('4.09 G', '25.6 M', '588', '9.41 k')
-    """
-    for limit, word in ((1e12, " T"), (1e9, " G"), (1e6, " M"), (1e3, " k")):
-        # What would be rounded up to 1000 of the smaller unit takes the larger.
-        if number >= 0.9995 * limit:
-            value = number / limit
-            digits = 2 if value < 9.995 else 1 if value < 99.95 else 0
-            return f"{value:.{digits}f}{word}"
-    return f"{number:.0f}"
-
-
-def bytes_words(number: int) -> str:
-    """Bytes with kB, MB, GB: powers of a thousand."""
-    words = short(number)
-    return f"{words}B" if " " in words else f"{words} B"
 
 
 def shown_rows(rows: tuple[Row, ...], depth: int | None) -> tuple[tuple[Row, ...], int | None]:
@@ -180,4 +162,100 @@ def _geometry(rows: tuple[Row, ...], sides: tuple[int, ...]) -> list[str]:
     lines.append("sees: side of the window of input pixels behind one output, its step from one")
     lines.append("output to the next, and where the first begins (− is padding); all: everything")
     lines += [f"?: {reason}" for reason in reasons]
+    return lines
+
+
+def _estimate(estimate: Estimate) -> str:
+    low, high = seconds_words(estimate.low), seconds_words(estimate.high)
+    return f"{seconds_words(estimate.value)} ({low} to {high})"
+
+
+def _rate(estimate: Estimate) -> str:
+    return f"{short(estimate.value)} ({short(estimate.low)} to {short(estimate.high)}) pictures/s"
+
+
+def _memory(estimate: Estimate) -> str:
+    low, high = bytes_words(round(estimate.low)), bytes_words(round(estimate.high))
+    return f"{bytes_words(round(estimate.value))} ({low} to {high})"
+
+
+def prediction_lines(
+    cost: Cost, found: Prediction, fit: FitPrediction | None, depth: int | None
+) -> list[str]:
+    """What is predicted for this machine; no line is longer than 80."""
+    n = found.batch_size
+    lines = [
+        f"predicted for this machine ({found.engine}), batches of {n}",
+        "(in brackets: where 9 of 10 such predictions were true, docs/benchmarks.md)",
+        "",
+        f"training step   {_estimate(found.step_s)}",
+        f"                {_rate(found.step_s.rate_of(n))}",
+        f"                most memory {_memory(found.step_bytes)}",
+        f"inference       {_estimate(found.inference_s)}",
+        f"                {_rate(found.inference_s.rate_of(n))}",
+        f"                most memory {_memory(found.inference_bytes)}",
+    ]
+    if fit is not None:
+        lines += [
+            f"an epoch        {_estimate(fit.epoch_s)}",
+            f"                {fit.facts.num_train:,} pictures in {fit.steps:,} steps, "
+            f"{fit.facts.num_val:,} in validation",
+            f"{fit.epochs} epochs".ljust(16) + _estimate(fit.fit_s),
+            f"reading         {seconds_words(fit.facts.read_s)} once, before the first fit",
+        ]
+    lines += ["", *_times(cost, found, depth)]
+    if found.scaled_from < n:
+        lines.append(
+            f"operations were timed on {found.scaled_from} pictures and scaled to {n} by their work"
+        )
+    if found.replayed_share < 0.98:
+        lines.append(
+            f"{1 - found.replayed_share:.0%} of the time is of operations that could not be timed "
+            f"alone (roofline)"
+        )
+    return lines
+
+
+_LEAST_SHARE = 0.005
+
+
+def _times(cost: Cost, found: Prediction, depth: int | None) -> list[str]:
+    """Where a training step's time goes."""
+    rows, _ = shown_rows(cost.rows, depth)
+    total_s = found.step_s.value
+    words = [["layer", "step", "share", "inference", "bound by"]]
+    small = [0, 0.0]
+    for row in rows:
+        if row.time is None or row.time.step_s + row.time.inference_s == 0.0:
+            continue
+        if row.time.step_s < _LEAST_SHARE * total_s:
+            small = [small[0] + 1, small[1] + row.time.step_s]
+            continue
+        words.append(
+            [
+                _cut(row.name),
+                seconds_words(row.time.step_s),
+                f"{row.time.step_s / total_s:.1%}",
+                seconds_words(row.time.inference_s),
+                row.time.bound,
+            ]
+        )
+    if small[0]:
+        words.append(
+            [
+                f"({small[0]} more)",
+                seconds_words(small[1]),
+                f"{small[1] / total_s:.1%}",
+                "",
+                "",
+            ]
+        )
+    outside_s = found.outside_s
+    words.append(
+        ["optimizer, loss", seconds_words(outside_s), f"{outside_s / total_s:.1%}", "", ""]
+    )
+    lines = _columns(words, 1)
+    lines.insert(1, "─" * max(map(len, lines)))
+    lines.append("bound by: what would take longer at this machine's best, the multiplications")
+    lines.append("or moving the numbers through memory")
     return lines

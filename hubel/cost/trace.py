@@ -3,12 +3,11 @@
 The network runs once on fake tensors, which have shapes but no numbers: nothing is computed and
 no memory is taken, on whatever input. A dispatch mode sees every operation that torch would do,
 forward and backward, through functional calls and Python of any kind, and hooks on the modules
-say in which layer. A network whose Python looks at values (`if x.max() > 1`) runs for real
-instead, on zeros. The network that is given is not changed.
+say in which layer. A network whose Python looks at values (`if x.max() > 1`, `x.numpy()`) runs
+for real instead, on zeros. The network that is given is not changed.
 """
 
 import contextlib
-import logging
 import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,17 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
     FakeTensorMode,
 )
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from hubel.cost.calls import Call, call_of
 from hubel.cost.field_rules import follow
 from hubel.cost.fields import Field, input_field
 from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
 from hubel.cost.records import Layer, Operation, Trace
+from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins, tensors_of
 
 __all__ = ["trace"]
 
@@ -56,6 +55,7 @@ def trace(
     *,
     training: bool = False,
     autocast: torch.dtype | None = None,
+    channels_last: bool = False,
 ) -> Trace:
     """The layers of `model` on an input of `input_shape` (n, c, *spatial), in running order.
 
@@ -64,39 +64,13 @@ def trace(
     `autocast` is the dtype to which torch.autocast lowers what it can; None leaves all as it is.
     Errors of the network itself (shapes that do not fit) come through as torch raises them.
     """
-    was_training = {module: module.training for module in model.modules()}
-    model.train(training)
-    try:
-        fake = FakeTensorMode(allow_non_fake_inputs=True)
-        return _Recorder(model, tuple(input_shape), training).run(fake, autocast)
-    except (DataDependentOutputException, DynamicOutputShapeException):
-        return _Recorder(model, tuple(input_shape), training).run(None, autocast)
-    finally:
-        for module, mode in was_training.items():
-            module.training = mode
-
-
-@contextlib.contextmanager
-def _without_fused_attention() -> Iterator[None]:
-    """nn.MultiheadAttention step by step in evaluation mode too, as it is in training."""
-    enabled = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    try:
-        yield
-    finally:
-        torch.backends.mha.set_fastpath_enabled(enabled)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without torch's log of an error that is raised anyway."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    disabled = logger.disabled
-    logger.disabled = True
-    try:
-        yield
-    finally:
-        logger.disabled = disabled
+    return on_stand_ins(
+        model,
+        training,
+        lambda fake: _Recorder(model, tuple(input_shape), training, channels_last).run(
+            fake, autocast
+        ),
+    )
 
 
 @dataclass
@@ -110,9 +84,12 @@ class _Call:
 
 
 class _Recorder(TorchDispatchMode):
-    def __init__(self, model: nn.Module, input_shape: tuple[int, ...], training: bool) -> None:
+    def __init__(
+        self, model: nn.Module, input_shape: tuple[int, ...], training: bool, channels_last: bool
+    ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.model = model
+        self.channels_last = channels_last
         self.input_shape = input_shape
         self.training = training
         self.layers = [Layer("input", "", "input", "", output_shapes=[input_shape])]
@@ -142,12 +119,12 @@ class _Recorder(TorchDispatchMode):
             if fake is not None:
                 stack.enter_context(fake)
             stack.enter_context(torch.set_grad_enabled(self.training))
-            stack.enter_context(_without_fused_attention())
-            stack.enter_context(_quiet())
             if autocast is not None:
                 stack.enter_context(torch.autocast(input.device.type, autocast))
             with self, torch.autograd.graph.saved_tensors_hooks(self._keep, lambda kept: kept):
-                output = torch.func.functional_call(self.model, state, (input,))
+                # Tied tensors are tied in `state` already; torch would put twins back for a
+                # module that has two names.
+                output = torch.func.functional_call(self.model, state, (input,), tie_weights=False)
             found = [t for t in pytree.tree_leaves(output) if isinstance(t, torch.Tensor)]
             output_bytes = sum(t.nbytes for t in found)
             wanted = [t for t in found if t.requires_grad]
@@ -168,21 +145,23 @@ class _Recorder(TorchDispatchMode):
         self, fake: FakeTensorMode | None
     ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         """Parameters and buffers of the same shapes, and an input; none of them the user's."""
-        state: dict[str, torch.Tensor] = {}
         with fake if fake is not None else contextlib.nullcontext():
-            for name, tensor in [*self.model.named_parameters(), *self.model.named_buffers()]:
-                if fake is None:
-                    twin = tensor.detach().cpu().clone()
-                else:
-                    twin = torch.empty_strided(tensor.shape, tensor.stride(), dtype=tensor.dtype)
-                if isinstance(tensor, nn.Parameter):
-                    twin.requires_grad_(self.training and tensor.requires_grad)
+            state = stand_ins(
+                self.model,
+                training=self.training,
+                channels_last=self.channels_last,
+                with_numbers=fake is None,
+            )
+            for name, tensor in tensors_of(self.model):
+                twin = state[name]
+                self.state_storages.add(twin.untyped_storage()._cdata)
+                if isinstance(tensor, nn.Parameter) and id(twin) not in self.params_of:
                     self.param_sizes[name] = (tensor.numel(), tensor.nbytes)
                     self.params_of[id(twin)] = frozenset((name,))
-                state[name] = twin
-                self.state_storages.add(twin.untyped_storage()._cdata)
             dtype = next((p.dtype for p in self.model.parameters()), torch.float32)
             input = torch.zeros(self.input_shape, dtype=dtype)
+            if self.channels_last:
+                input = in_channels_last(input)
         self.alive += [*state.values(), input]
         return state, input
 
@@ -263,14 +242,17 @@ class _Recorder(TorchDispatchMode):
             return result
         bound = _bind(func, args, kwargs or {})
         outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+        call = call_of(func, args, kwargs or {})
         node = torch._C._current_autograd_node()
         if node is not None:
-            self._backward(func, bound, outputs, node)
+            self._backward(func, call, bound, outputs, node)
         else:
-            self._forward(func, bound, outputs)
+            self._forward(func, call, bound, outputs)
         return result
 
-    def _forward(self, func: Any, bound: dict[str, Any], outputs: list[torch.Tensor]) -> None:
+    def _forward(
+        self, func: Any, call: Call, bound: dict[str, Any], outputs: list[torch.Tensor]
+    ) -> None:
         inputs = [t for t in pytree.tree_leaves(bound) if isinstance(t, torch.Tensor)]
         self.alive += outputs
         found = follow(func, bound, outputs, lambda t: self.fields.get(id(t)))
@@ -295,10 +277,11 @@ class _Recorder(TorchDispatchMode):
         elif makers:
             index = makers[0]
         if not view and index is not None and inputs:
-            self.layers[index].forward.append(_operation(func, bound, inputs, outputs, names))
+            self.layers[index].forward.append(_operation(func, call, bound, inputs, outputs, names))
             self._claim(names, self.layers[index])
         if index is not None:
-            self.node_layer[torch._C._autograd._get_sequence_nr() - 1] = index
+            # The first after it: what makes no node of its own (a counter) finds the last one.
+            self.node_layer.setdefault(torch._C._autograd._get_sequence_nr() - 1, index)
         for tensor, field in zip(outputs, found, strict=True):
             if field is not None:
                 self.fields[id(tensor)] = field
@@ -318,7 +301,12 @@ class _Recorder(TorchDispatchMode):
             layer.param_bytes += size
 
     def _backward(
-        self, func: Any, bound: dict[str, Any], outputs: list[torch.Tensor], node: Any
+        self,
+        func: Any,
+        call: Call,
+        bound: dict[str, Any],
+        outputs: list[torch.Tensor],
+        node: Any,
     ) -> None:
         self.alive += outputs
         index = self.node_layer.get(node._sequence_nr())
@@ -326,7 +314,7 @@ class _Recorder(TorchDispatchMode):
         if index is None or func.is_view or plain_name(func) in _VIEWS:
             return
         inputs = [t for t in pytree.tree_leaves(bound) if isinstance(t, torch.Tensor)]
-        operation = _operation(func, bound, inputs, outputs, frozenset())
+        operation = _operation(func, call, bound, inputs, outputs, frozenset())
         self.layers[index].backward.append(operation)
 
     def _keep(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -357,6 +345,7 @@ def _bind(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str,
 
 def _operation(
     func: Any,
+    call: Call,
     bound: dict[str, Any],
     inputs: list[torch.Tensor],
     outputs: list[torch.Tensor],
@@ -374,6 +363,7 @@ def _operation(
         sum(map(_bytes, distinct)),
         sum(map(_bytes, outputs)),
         conv_case(func, bound),
+        call,
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from hubel.config import FitConfig
 from hubel.randomness import generator
 
 __all__ = ["Augment", "mixup_partners"]
@@ -49,6 +50,19 @@ class Augment:
     jitter: float = 0.0
     cutout: float = 0.0
     fill: tuple[float, ...] = (0.0,)
+
+    @classmethod
+    def of(cls, config: FitConfig, fill: tuple[float, ...]) -> "Augment":
+        """What `config` asks for; its flip must be decided by now."""
+        return cls(
+            flip=config.flip,
+            translate=config.translate,
+            resized_crop=config.resized_crop,
+            rotate=config.rotate,
+            jitter=config.jitter,
+            cutout=config.cutout,
+            fill=fill,
+        )
 
     def draws(self, num_samples: int, seed: int, epoch: int) -> torch.Tensor:
         """The table of draws in [0, 1), (num_samples, columns), for one epoch."""

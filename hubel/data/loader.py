@@ -55,9 +55,16 @@ class Batch:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def split(self, parts: int) -> list["Batch"]:
-        """Up to `parts` micro-batches of nearly equal size, in order, none empty."""
-        parts = min(parts, len(self))
+    def split(self, parts: int, whole: int, least: int | None = None) -> list["Batch"]:
+        """Micro-batches of nearly equal size, in order, none empty, together this batch.
+
+        A batch of `whole` samples gives `parts`, a smaller one as many fewer. None is of one
+        sample unless those of a whole batch are: batch norm may need two. Of several processes
+        each makes as many as the one with the `least` samples of this batch.
+        """
+        n = len(self) if least is None else least
+        singles = 2 * parts > whole
+        parts = min(parts, -(-n * parts // whole), n if singles else max(n // 2, 1))
         columns = [t.tensor_split(parts) for t in (self.input, self.target, self.ids)]
         return [Batch(*c) for c in zip(*columns, strict=True)]
 
@@ -101,20 +108,35 @@ class Loader:
     resident: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last may be smaller, none is dropped."""
-        return -(-(len(self.indices) - self._left_out()) // self.batch_size)
+        """Batches in an epoch; the last may be smaller, none is dropped.
 
+        A single sample that is left over joins the batch before it: batch norm may need two.
+        """
+        whole, left = divmod(self._visited, self.batch_size)
+        return whole if left == 0 or (left == 1 and whole > 0) else whole + 1
+
+    @property
+    def _visited(self) -> int:
+        """Samples that an epoch visits."""
+        return len(self.indices) - self._left_out
+
+    @property
     def _left_out(self) -> int:
-        """Samples that an epoch does not visit."""
+        """Samples that it does not."""
         return int((1 - self.hard_share) * len(self.indices))
+
+    @property
+    def largest(self) -> int:
+        """Samples in a batch, but for a last one."""
+        return min(self.batch_size, self._visited)
 
     def order(self, epoch: int) -> torch.Tensor:
         """Positions (n,) in `indices` in the order in which `epoch` visits them."""
         stream = generator(self.seed, "order", epoch)
         n = len(self.indices)
-        if self.difficulty is not None and self._left_out():
-            easy = torch.from_numpy(self.difficulty).argsort(stable=True)[: 2 * self._left_out()]
-            draw = torch.randperm(len(easy), generator=stream)[: self._left_out()]
+        if self.difficulty is not None and self._left_out:
+            easy = torch.from_numpy(self.difficulty).argsort(stable=True)[: 2 * self._left_out]
+            draw = torch.randperm(len(easy), generator=stream)[: self._left_out]
             visited = torch.ones(n, dtype=torch.bool)
             visited[easy[draw]] = False
             positions = visited.nonzero()[:, 0]
@@ -147,12 +169,15 @@ class Loader:
         batches = max(1, _CHUNK_BYTES // (4 * values * self.batch_size))  # in one chunk
         # Chunks lie on a fixed grid: entering mid-epoch must not move their borders.
         first = start - start % batches
+        # Where each batch begins; the last ends with the epoch.
+        borders = [*range(0, len(self) * self.batch_size, self.batch_size), len(order)]
         for batch in range(first, len(self), batches):
-            shares = [
-                self._share(number, len(order))
+            whole = [
+                slice(borders[number], borders[number + 1])
                 for number in range(batch, min(batch + batches, len(self)))
             ]
-            positions = torch.cat([order[share] for share, _ in shares])
+            shares = [self._share(cut) for cut in whole]
+            positions = torch.cat([order[share] for share in shares])
             input = self._inputs(indices[positions], positions, draws, epoch)
             target = targets[indices[positions]].to(self.device)
             if mixing is not None:
@@ -167,20 +192,17 @@ class Loader:
                 target = torch.lerp(other_hot, one_hot, parts[:, None])
             chunk = Batch(input, target, indices[positions])
             at = 0
-            for number, (share, whole) in enumerate(shares, batch):
-                cut = slice(at, at + share.stop - share.start)
-                at = cut.stop
+            for number, (share, cut) in enumerate(zip(shares, whole, strict=True), batch):
+                mine = slice(at, at + share.stop - share.start)
+                at = mine.stop
                 if number >= start:
-                    yield Batch(chunk.input[cut], chunk.target[cut], chunk.ids[cut], whole)
+                    size = cut.stop - cut.start
+                    yield Batch(chunk.input[mine], chunk.target[mine], chunk.ids[mine], size)
 
-    def _share(self, number: int, visited: int) -> tuple[slice, int]:
-        """This process's part of batch `number` of an epoch over `visited` samples, and the
-        size of the whole batch.
-        """
-        first = number * self.batch_size
-        whole = min(self.batch_size, visited - first)
-        share = self.world.share(whole)
-        return slice(first + share.start, first + share.stop), whole
+    def _share(self, whole: slice) -> slice:
+        """This process's part of the batch that has `whole` of an epoch's samples."""
+        share = self.world.share(whole.stop - whole.start)
+        return slice(whole.start + share.start, whole.start + share.stop)
 
     def _pixels(self, ids: torch.Tensor) -> torch.Tensor:
         """Stored pixels (b, *size, c) of samples `ids`, on the device."""

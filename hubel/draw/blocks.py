@@ -4,13 +4,13 @@ A stage is what runs at one resolution. What its blocks are made of is shown in 
 branches of one representative, with every connection.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from hubel.draw.cells import text_width
 from hubel.draw.graph import Graph, Kind, Node
 from hubel.draw.layers import Flow, draw_flow, flow_size, laid_out
-from hubel.draw.palette import KIND_COLOURS, Colour, Palette
+from hubel.draw.palette import KIND_COLOURS, Colouring, Palette
 from hubel.draw.scene import ON_FILL, Scene, mixed
 from hubel.draw.sheet import finish, opened
 from hubel.draw.structure import (
@@ -20,24 +20,28 @@ from hubel.draw.structure import (
     folded,
     joined_channels,
     main_path,
+    skips,
     stages,
     steps,
 )
+from hubel.draw.widths import words_width
 from hubel.draw.words import count_words, shape_words
 
 __all__ = ["blocks_sheet"]
 
-_GAP = 34.0
-_LINE, _SIZE = 16.0, 11.0
+_GAP = 30.0
+_LINE, _SIZE = 18.0, 12.0
+_HEAD, _FOOT = 28.0, 38.0
+"""Of a box: its shape above, its figures below."""
 _INSETS = 2
-_SLIDE = 1500.0
-_TALL = 560.0
+_SLIDE = 1350.0
+_TALL = 340.0
 """A taller block is drawn in columns."""
 _TOLD = ("conv", "dense", "pool", "attention", "other")
 _FORMS = {
     "residual": "residual block", "inception": "inception block",
     "branches": "branches", "dense": "dense block", "gate": "channel gate", "block": "block",
-    "plain": "layer",
+    "heads": "outputs", "plain": "layer",
 }  # fmt: skip
 
 
@@ -50,33 +54,31 @@ class _Line:
     """Whether it tells what is in the block above."""
 
 
-def blocks_sheet(graph: Graph, colour: Colour) -> Scene:
+def blocks_sheet(graph: Graph, colouring: Colouring) -> Scene:
     """The sheet of the stages."""
     scene = opened(graph, "The stages of the network and what each contains.")
     groups = folded(graph, steps(graph))
     found = stages(graph, groups)
     lines = [_lines(graph, stage) for stage in found]
-    palette = Palette.of(graph, colour, (stage.nodes for stage in found))
+    palette = Palette.of(graph, colouring, (stage.nodes for stage in found))
     bottom = _draw_stages(graph, scene, palette, found, lines)
     kinds: list[Kind] = ["input", *(line.kind for stage in lines for line in stage)]
     insets = [inset for group in _opened(groups) for inset in _insets(graph, group)][:_INSETS]
-    flows = [laid_out(inset, range(len(inset.nodes)), wrap=False) for inset in insets]
-    flows = [
-        laid_out(inset, range(len(inset.nodes)), wrap=flow_size(flow)[1] > _TALL)
-        for inset, flow in zip(insets, flows, strict=True)
-    ]
+    flows = [_flow(inset) for inset in insets]
     inner = palette
-    if insets and colour != "kind":
+    if insets and not palette.by_kind:
         most = max(palette.value([node]) for inset in insets for node in inset.nodes)
-        inner = Palette(colour, most)
+        inner = Palette(colouring, most)
     x = 0.0
     for inset, flow in zip(insets, flows, strict=True):
         x += _draw_inset(scene, inner, inset.name, flow, (x, bottom + 44)) + 90
         kinds += [node.kind for node in inset.nodes]
     notes = ["A box is a stage: its layers run at one resolution."]
+    if skips(graph):
+        notes[0] += " Blue lines are long shortcuts."
     if insets:
         notes[0] += " Below: blocks opened, every connection as it is."
-        if colour != "kind":
+        if not palette.by_kind:
             notes[0] += " There the deepest colour is the largest of the opened layers."
     return finish(scene, graph, palette, kinds, notes)
 
@@ -95,7 +97,8 @@ def _lines(graph: Graph, stage: Stage) -> list[_Line]:
         else:
             times = f"{group.count} × " if group.count > 1 else ""
             words = " + ".join(dict.fromkeys(_FORMS[step.form] for step in group.steps))
-            found.append(_Line(f"{times}{words}", "add", group.nodes))
+            kind: Kind = "add" if first.form == "residual" else "other"
+            found.append(_Line(f"{times}{words}", kind, group.nodes))
             for step in group.steps:
                 found += _inner(graph, step)
     return _short(found)
@@ -106,13 +109,15 @@ def _add_layer(graph: Graph, found: list[_Line], group: Group) -> None:
     before = [graph.nodes[i].shape for i in node.inputs]
     idle = node.kind == "pool" and before == [node.shape] and not node.window
     told = node.kind in _TOLD or node.label == "local response norm" or "learned" in node.label
+    joins = node.kind in ("add", "concat") and len(node.inputs) > 1  # of a long shortcut
+    told = told or joins
     if not told or idle:
         return
     words = node.label
     if "learned" in words:
         words += f", {count_words(node.params)}"
-    if node.kind == "conv":
-        words += f", {node.shape[0]}"
+    if node.kind == "conv" or joins:
+        words = {"+": "add", "concat": "concatenate"}.get(words, words) + f", {node.shape[0]}"
     last = found[-1] if found else None
     times, bare = (1, "") if last is None else _parted(last.words)
     if last is not None and bare == words and not last.inner:
@@ -142,7 +147,8 @@ def _joined_line(graph: Graph, group: Group) -> _Line:
 
 def _inner(graph: Graph, step: Step) -> list[_Line]:
     found: list[_Line] = []
-    for index in main_path(graph, step.nodes):
+    every = step.form == "heads"
+    for index in step.nodes if every else main_path(graph, step.nodes):
         node = graph.nodes[index]
         if node.kind not in ("conv", "dense", "attention"):
             continue
@@ -176,14 +182,16 @@ def _draw_stages(
 ) -> float:
     """A row of boxes, or more rows if they do not fit a slide; returns where they end."""
     widths = [_width(graph, s, rows) for s, rows in zip(found, lines, strict=True)]
-    total = 90 + sum(widths) + _GAP * len(widths)
-    rows = max(1, round(total / _SLIDE + 0.3))
+    total = 84 + sum(widths) + _GAP * len(widths)
+    over = _over(graph, found)
+    rows = 1 if over else math.ceil(total / _SLIDE)
     tallest = max(_LINE * max(len(rows), 1) for rows in lines)
-    height = 30 + tallest + 56
+    height = _HEAD + tallest + 24 + _FOOT
     scene.box(0, height / 2 - 30, 84, 60, palette.fill([graph.nodes[0]], "input"))
     scene.text(42, height / 2 - 6, "input", 12, "middle", ON_FILL, bold=True)
     scene.text(42, height / 2 + 12, shape_words(graph.input_shape), _SIZE, "middle", ON_FILL)
     x, y, row = 84.0, 0.0, 1
+    middles = []
     for stage, content, width in zip(found, lines, widths, strict=True):
         if x + _GAP + width > total / rows * 1.04 and row < rows and x > 84:
             end, y, row = (x, y + height / 2), y + height + 40, row + 1
@@ -198,15 +206,27 @@ def _draw_stages(
             scene.line([(x + 3, middle), (x + _GAP - 3, middle)], arrow=True)
         x += _GAP
         _draw_stage(graph, scene, palette, stage, content, (x, y, width, height))
+        middles.append(x + width / 2)
         x += width
+    for level, (first, last) in enumerate(over):
+        left, right, high = middles[first] + 6, middles[last] - 6, -16.0 - 11 * level
+        corners = [(left, 0.0), (left, high), (right, high), (right, 0.0)]
+        scene.line(corners, "accent", 1.4, arrow=True, radius=8)
     return y + height
 
 
+def _over(graph: Graph, found: list[Stage]) -> list[tuple[int, int]]:
+    """Long shortcuts as pairs of stages, the shortest first."""
+    place = {n: i for i, stage in enumerate(found) for n in stage.nodes}
+    ends = {(place[a], place[b]) for a, b in skips(graph) if a in place}
+    return sorted(ends, key=lambda e: (e[1] - e[0], e))
+
+
 def _width(graph: Graph, stage: Stage, lines: Sequence[_Line]) -> float:
-    words = [text_width(x.words, _SIZE) + (34 if x.inner else 22) for x in lines]
-    words.append(text_width(_name(graph, stage), 13.5) + 20)
-    words.append(text_width(_figures(graph, stage), 10.5) + 20)
-    return max(126.0, *words)
+    words = [words_width(x.words, _SIZE) + (34 if x.inner else 22) for x in lines]
+    words.append(words_width(_name(graph, stage), 14, bold=True) + 16)
+    words += [words_width(figure, 11) + 16 for figure in _figures(graph, stage)]
+    return max(100.0, *words)
 
 
 def _name(graph: Graph, stage: Stage) -> str:
@@ -219,10 +239,10 @@ def _last(graph: Graph, stage: Stage) -> int:
     return known[-1] if known else stage.end
 
 
-def _figures(graph: Graph, stage: Stage) -> str:
+def _figures(graph: Graph, stage: Stage) -> tuple[str, str]:
     nodes = [graph.nodes[i] for i in stage.nodes]
     params, macs = sum(n.params for n in nodes), sum(n.macs for n in nodes)
-    return f"{count_words(params)} params · {count_words(macs)} MACs"
+    return f"{count_words(params)} parameters", f"{count_words(macs)} MACs"
 
 
 def _draw_stage(
@@ -231,19 +251,34 @@ def _draw_stage(
 ) -> None:  # fmt: skip
     x, y, width, height = place
     whole = palette.fill([graph.nodes[i] for i in stage.nodes])
-    by_kind = palette.colour == "kind"
+    by_kind = palette.by_kind
     scene.box(x, y, width, height, "#f4f6fa" if by_kind else mixed(whole, "#ffffff", 0.15))
-    scene.box(x, y, width, 26, "#dfe4ee" if by_kind else whole)
-    scene.text(x + width / 2, y + 18, _name(graph, stage), 13.5, "middle", ON_FILL, bold=True)
-    at = y + 30 + (height - 56 - _LINE * len(lines)) / 2 - 2
+    scene.box(x, y, width, _HEAD, "#dfe4ee" if by_kind else whole)
+    middle = x + width / 2
+    scene.text(middle, y + 19, _name(graph, stage), 14, "middle", ON_FILL, bold=True)
+    at = y + _HEAD + (height - _HEAD - _FOOT - _LINE * len(lines)) / 2
     for line in lines:
         left = x + (20 if line.inner else 8)
         if by_kind:
             fill = KIND_COLOURS[line.kind]
             scene.box(left, at + 1, width - (left - x) - 8, _LINE - 2, fill, None)
-        scene.text(left + 5, at + 12, line.words, _SIZE, "start", ON_FILL)
+        scene.text(left + 5, at + 13.5, line.words, _SIZE, "start", ON_FILL)
         at += _LINE
-    scene.text(x + width / 2, y + height - 9, _figures(graph, stage), 10.5, "middle", "#4a5266")
+    for turn, figure in enumerate(_figures(graph, stage)):
+        ink = "#4a5266" if by_kind else ON_FILL
+        scene.text(middle, y + height - 24 + 14 * turn, figure, 11, "middle", ink)
+
+
+def _flow(inset: Graph) -> Flow:
+    """In columns if it is tall and can be parted where one line passes, or if it is very tall."""
+    inside = range(len(inset.nodes))
+    flow = laid_out(inset, inside, wrap=False)
+    height = flow_size(flow)[1]
+    if height > _TALL:
+        parted = laid_out(inset, inside, wrap=True)
+        if height > 2 * _TALL or max(parted.crossing, default=1) == 1:
+            return parted
+    return flow
 
 
 def _opened(groups: Sequence[Group]) -> list[Group]:
@@ -267,7 +302,8 @@ def _size(group: Group) -> int:
 def _insets(graph: Graph, group: Group) -> list[Graph]:
     """The block that repeats, and the first of its row where that is built otherwise."""
     words = " + ".join(dict.fromkeys(_FORMS[step.form] for step in group.steps))
-    words = f"{words}, output {shape_words(graph.nodes[group.steps[-1].end].shape)}"
+    if group.steps[0].form != "heads":
+        words = f"{words}, output {shape_words(graph.nodes[group.steps[-1].end].shape)}"
     inside = sorted(n for step in group.steps for n in step.nodes)
     if group.count == 1:
         return [_part(graph, inside, words)]
@@ -283,7 +319,7 @@ def _part(graph: Graph, inside: Sequence[int], words: str) -> Graph:
     entry = max(i for n in inside for i in graph.nodes[n].inputs if i < inside[0])
     shape = graph.nodes[entry].shape
     place = {old: new for new, old in enumerate([entry, *inside])}
-    nodes = [Node("input", "input", "block input", shape, ())]
+    nodes = [Node("", "input", "block input", shape, ())]
     for index in inside:
         inputs = tuple(place[i] for i in graph.nodes[index].inputs if i in place)
         nodes.append(replace(graph.nodes[index], inputs=inputs))
@@ -298,4 +334,4 @@ def _draw_inset(
     scene.text(x, y + 14, title, 13, bold=True)
     lines = 20 if len(flow.breaks) > 2 else 0  # of words above columns, and room for lines
     draw_flow(flow, scene, palette, (x, y + 36 + lines))
-    return max(flow_size(flow)[0], text_width(title, 13))
+    return max(flow_size(flow)[0], words_width(title, 13, bold=True))

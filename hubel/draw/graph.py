@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
+import torch
 from torch import nn
+from torch.utils import _pytree as pytree
 
 from hubel.cost.records import Layer
 from hubel.cost.trace import trace
@@ -90,6 +92,13 @@ def network_graph(model: nn.Module, input_shape: tuple[int, ...], name: str) -> 
 
     `model` is left as it is. `UserError` if it does not take such an input.
     """
+    outputs = 0
+
+    def count(_model: nn.Module, _inputs: object, output: object) -> None:
+        nonlocal outputs
+        outputs = sum(isinstance(leaf, torch.Tensor) for leaf in pytree.tree_leaves(output))
+
+    counting = model.register_forward_hook(count)
     try:
         layers = trace(model, (1, *input_shape)).layers
     except (RuntimeError, ValueError, TypeError, IndexError, AssertionError) as error:
@@ -101,7 +110,12 @@ def network_graph(model: nn.Module, input_shape: tuple[int, ...], name: str) -> 
             f"'{name}' could not be run on {format_shape(*input_shape)}: {reason}; try another "
             f"--input"
         ) from error
-    return Graph(name, tuple(_used(_nodes(model, layers))))
+    finally:
+        counting.remove()
+    nodes = _nodes(model, layers)
+    if len(nodes) == 1:
+        raise UserError(f"'{name}' has no layers to draw: it hands on its input as it is")
+    return Graph(name, tuple(_used(nodes, all_ends=outputs > 1)))
 
 
 def _nodes(model: nn.Module, layers: list[Layer]) -> list[Node]:
@@ -110,6 +124,7 @@ def _nodes(model: nn.Module, layers: list[Layer]) -> list[Node]:
     nodes = [Node("input", "input", "input", shape, (), memory=4 * math.prod(shape))]
     place = {0: 0}  # of the layer, and of one that hands on what it gets, among the nodes
     params = 0
+    last: set[int] = set()  # nodes whose layer works on the last dimension as the channels
     for index, layer in enumerate(layers[1:], 1):
         params += layer.params
         inputs = tuple(dict.fromkeys(place[i] for i in layer.inputs if i in place))
@@ -136,8 +151,31 @@ def _nodes(model: nn.Module, layers: list[Layer]) -> list[Node]:
             Node(layer.name, kind, label, shape, inputs, params, layer.macs, memory, window, stride)
         )
         place[index] = len(nodes) - 1
+        if isinstance(module, nn.Linear | nn.LayerNorm) and len(shape) > 2:
+            normed = getattr(module, "normalized_shape", (shape[-1],))
+            last |= {len(nodes) - 1} if tuple(normed) == shape[-1:] else set()
         params = 0
-    return nodes
+    return _channels_first(nodes, last)
+
+
+def _channels_first(nodes: list[Node], last: set[int]) -> list[Node]:
+    """`nodes` with maps (*spatial, c) written as (c, *spatial): those in `last`, and what keeps
+    their shape before and after them."""
+    plain = {"activation", "dropout", "add", "multiply", "concat", "reshape", "other"}
+
+    def follows(node: Node, other: Node) -> bool:
+        return node.kind in plain and node.shape == other.shape
+
+    for index, node in enumerate(nodes):
+        if any(i in last and follows(node, nodes[i]) for i in node.inputs):
+            last.add(index)
+    for index in range(len(nodes) - 1, -1, -1):
+        if index in last:
+            last |= {i for i in nodes[index].inputs if follows(nodes[i], nodes[index])}
+    return [
+        replace(node, shape=(node.shape[-1], *node.shape[:-1])) if index in last else node
+        for index, node in enumerate(nodes)
+    ]
 
 
 def _window(module: nn.Module | None, dims: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
@@ -148,9 +186,14 @@ def _window(module: nn.Module | None, dims: int) -> tuple[tuple[int, ...], tuple
     return same_per_dim(kernel, dims), same_per_dim(stride, dims)
 
 
-def _used(nodes: list[Node]) -> Iterator[Node]:
-    """`nodes` without those that do not lead to the last one (unused outputs), renumbered."""
+def _used(nodes: list[Node], *, all_ends: bool) -> Iterator[Node]:
+    """`nodes` without those that do not lead to the last one (unused outputs), renumbered.
+
+    With `all_ends`, for a network that returns several outputs, whatever nothing reads is one.
+    """
+    read = {i for node in nodes for i in node.inputs}
     needed = {0, len(nodes) - 1}
+    needed |= set(range(len(nodes))) - read if all_ends else set()
     for index in range(len(nodes) - 1, -1, -1):
         if index in needed:
             needed.update(nodes[index].inputs)

@@ -10,13 +10,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubel.draw.cells import text_width
 from hubel.draw.graph import Graph
 from hubel.draw.layered import Layered, layered
-from hubel.draw.palette import Colour, Palette
+from hubel.draw.palette import Colouring, Palette
 from hubel.draw.scene import ON_FILL, Point, Scene
 from hubel.draw.sheet import finish, opened
 from hubel.draw.structure import Unit, units
+from hubel.draw.widths import words_width
 from hubel.draw.words import shape_words
 
 __all__ = ["Flow", "draw_flow", "flow_size", "laid_out", "layers_sheet"]
@@ -46,11 +46,19 @@ class Flow:
         """The column of a rank."""
         return sum(1 for b in self.breaks[1:-1] if rank >= b)
 
+    @property
+    def crossing(self) -> list[int]:
+        """For each break between columns, how many boxes have lines over it."""
+        rank = self.layout.rank
+        return [
+            len({s for s, e in self.edges if rank[s] < cut <= rank[e]}) for cut in self.breaks[1:-1]
+        ]
 
-def layers_sheet(graph: Graph, colour: Colour) -> Scene:
+
+def layers_sheet(graph: Graph, colouring: Colouring) -> Scene:
     """The sheet of the whole graph."""
     scene = opened(graph, "Every layer of the network and every connection between them.")
-    palette = Palette.of(graph, colour, ([n] for n in range(len(graph.nodes))))
+    palette = Palette.of(graph, colouring, ([n] for n in range(len(graph.nodes))))
     flow = laid_out(graph, range(len(graph.nodes)), wrap=True)
     draw_flow(flow, scene, palette, (0.0, 0.0))
     notes = ["a row is a layer with the shape of its output; rows in one box follow each other"]
@@ -111,7 +119,7 @@ def laid_out(graph: Graph, within: Sequence[int], *, wrap: bool) -> Flow:
 
 def _width(rows: list[tuple[str, str]]) -> float:
     """Of a box with these rows, in steps, so that most boxes are alike."""
-    widest = max(text_width(a + b, _SIZE) + (26 if b else 12) for a, b in rows)
+    widest = max(words_width(a + b, _SIZE) + (26 if b else 12) for a, b in rows)
     return max(120.0, 20 * math.ceil(widest / 20))
 
 
@@ -174,15 +182,7 @@ class _Drawing:
             self.ends.append((origin[1], y - _GAP))
             self.right.append(at + right - left)
             at += right - left + _BETWEEN
-        self.crossing = self._crossing()
-
-    def _crossing(self) -> list[int]:
-        """For each break between columns, how many boxes have lines over it."""
-        rank = self.flow.layout.rank
-        return [
-            len({s for s, e in self.flow.edges if rank[s] < cut <= rank[e]})
-            for cut in self.flow.breaks[1:-1]
-        ]
+        self.crossing = flow.crossing
 
     def draw(self) -> None:
         far: dict[int, list[int]] = {}

@@ -1,15 +1,15 @@
 """The colours of a network's drawing: by kind, or by how much of something a layer has."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from hubel.draw.cells import text_width
 from hubel.draw.graph import Graph, Kind, Node
 from hubel.draw.scene import Scene, mixed
+from hubel.draw.widths import words_width
 from hubel.draw.words import count_words
 
-__all__ = ["COLOURS", "KIND_COLOURS", "Colour", "Palette"]
+__all__ = ["COLOURS", "KIND_COLOURS", "Colour", "Colouring", "Palette", "colouring"]
 
 Colour: TypeAlias = Literal["kind", "params", "macs", "memory"]
 COLOURS: tuple[str, ...] = get_args(Colour)
@@ -33,32 +33,56 @@ _SWATCH = 13.0
 
 
 @dataclass(frozen=True)
-class Palette:
-    """Colours of the layers of one graph."""
+class Colouring:
+    """What the colours of a drawing tell: kinds of layers, or a number of each layer."""
 
-    colour: Colour
-    most: float
+    values: Mapping[str, float] | None = None
+    """By the names of nodes, 0 for those that it lacks; numbers of the nodes of a box are added.
+    None: the colours tell kinds."""
+    what: str = ""
+    """What the numbers are, in the words of the legend: 'parameters'."""
+    written: Callable[[float], str] = count_words
+    """A number in the words of the legend."""
+
+
+def colouring(graph: Graph, colour: Colour) -> Colouring:
+    """What `colour` tells of each layer of `graph`."""
+    if colour == "kind":
+        return Colouring()
+    values = {
+        "params": {node.name: float(node.params) for node in graph.nodes},
+        "macs": {node.name: float(node.macs) for node in graph.nodes},
+        "memory": {node.name: float(node.memory) for node in graph.nodes},
+    }
+    return Colouring(values[colour], _WHAT[colour])
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Colours of the boxes of one drawing."""
+
+    colouring: Colouring
+    most: float = 0.0
     """The largest value of one box: it has the deepest colour."""
 
     @classmethod
-    def of(cls, graph: Graph, colour: Colour, boxes: Iterable[Iterable[int]]) -> "Palette":
+    def of(cls, graph: Graph, colouring: Colouring, boxes: Iterable[Iterable[int]]) -> "Palette":
         """For a drawing of `boxes`, each the nodes that it stands for."""
-        if colour == "kind":
-            return cls(colour, 0.0)
-        most = max(cls(colour, 0.0).value([graph.nodes[i] for i in box]) for box in boxes)
-        return cls(colour, most)
+        plain = cls(colouring)
+        return cls(colouring, max(plain.value([graph.nodes[i] for i in box]) for box in boxes))
+
+    @property
+    def by_kind(self) -> bool:
+        """Whether colours tell kinds."""
+        return self.colouring.values is None
 
     def value(self, nodes: list[Node]) -> float:
         """What counts for the colour of a box that stands for `nodes`."""
-        if self.colour == "memory":
-            return float(sum(node.memory for node in nodes))
-        if self.colour == "macs":
-            return float(sum(node.macs for node in nodes))
-        return float(sum(node.params for node in nodes))
+        return sum((self.colouring.values or {}).get(node.name, 0.0) for node in nodes)
 
     def fill(self, nodes: list[Node], kind: Kind | None = None) -> str:
         """The colour of a box for `nodes`; `kind` if it shows but one of their kinds."""
-        if self.colour == "kind":
+        if self.by_kind:
             return KIND_COLOURS[kind or leading_kind(nodes)]
         return self._shade(self.value(nodes))
 
@@ -68,19 +92,21 @@ class Palette:
 
     def legend(self, scene: Scene, x: float, y: float, kinds: Iterable[Kind]) -> None:
         """What the colours mean, in a row from (x, y) on."""
-        if self.colour == "kind":
+        if self.by_kind:
             present = set(kinds)
             rows = [(c, _KIND_WORDS[k]) for k, c in KIND_COLOURS.items() if k in present]
         else:
             shares = [k / 4 for k in range(5)]
-            rows = [(mixed(_LOW, _HIGH, s), count_words(s * s * self.most)) for s in shares]
-            words = f"{_WHAT[self.colour]} of a box:"
+            rows = [
+                (mixed(_LOW, _HIGH, s), self.colouring.written(s * s * self.most)) for s in shares
+            ]
+            words = f"{self.colouring.what} of a box:"
             scene.text(x, y, words, 12, colour="muted")
-            x += text_width(words, 12) + 4
+            x += words_width(words, 12) + 10
         for fill, words in rows:
             scene.box(x, y - 10.5, _SWATCH, _SWATCH, fill)
             scene.text(x + _SWATCH + 5, y, words, 12)
-            x += _SWATCH + 5 + text_width(words, 12) + 6
+            x += _SWATCH + 5 + words_width(words, 12) + 14
 
 
 def leading_kind(nodes: list[Node]) -> Kind:

@@ -8,12 +8,13 @@ is drawn once with how often; vectors are bars.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hubel.draw.cells import text_width
 from hubel.draw.graph import Graph, Kind
-from hubel.draw.palette import KIND_COLOURS, Colour, Palette
+from hubel.draw.palette import KIND_COLOURS, Colouring, Palette
 from hubel.draw.pieces import Piece, Run, runs
 from hubel.draw.scene import ON_FILL, Scene, mixed
 from hubel.draw.sheet import finish, opened
+from hubel.draw.structure import skips
+from hubel.draw.widths import words_width
 from hubel.draw.words import shape_words
 
 __all__ = ["paper_sheet"]
@@ -58,12 +59,12 @@ class _Solid:
         return self.x + self.thick
 
 
-def paper_sheet(graph: Graph, colour: Colour) -> Scene:
+def paper_sheet(graph: Graph, colouring: Colouring) -> Scene:
     """The sheet of the figure."""
     scene = opened(graph, "The feature maps of the network as blocks, sizes to scale.")
     found = runs(graph)
     pieces = [p for run in found for p in run.pieces]
-    palette = Palette.of(graph, colour, (p.nodes for p in pieces))
+    palette = Palette.of(graph, colouring, (p.nodes for p in pieces))
     figure = _Figure(graph, scene, palette, found)
     figure.draw()
     kinds: list[Kind] = ["conv" if p.parts else p.kind for p in pieces]
@@ -82,6 +83,7 @@ class _Figure:
         self.most, self.longest = max(maps, default=1), max(vectors, default=1)
         # Where sides differ much, their roots are drawn: else the last maps were dots.
         self.linear = self.side <= 8 * self.smallest
+        self.skips = skips(graph)
         self.rows = self._rows()
 
     def _pixels(self, side: float) -> float:
@@ -112,7 +114,7 @@ class _Figure:
         flat = self._placed(self.runs)
         total = flat[-1][1][-1].right
         wanted = max(1, round(total / _ROW_WIDTH + 0.2))
-        if wanted == 1:
+        if wanted == 1 or self.skips:
             return [flat]
         parted: list[list[Run]] = [[]]
         limit = total / wanted
@@ -190,6 +192,25 @@ class _Figure:
                 self._arc(solids[first : last + 1], y)
             self._count(run, solids, y)
         self._sizes([s for _, members in row for s in members], y)
+        self._skips([s for _, members in row for s in members], y)
+
+    def _skips(self, solids: list[_Solid], y: float) -> None:
+        """Lines over what long shortcuts pass, the inner ones below the outer ones."""
+        place = {n: i for i, s in enumerate(solids) for n in s.piece.nodes}
+        ends = {(place[a], place[b]) for a, b in self.skips if a in place and b in place}
+        levels: list[tuple[int, int, float]] = []
+        for first, last in sorted(ends, key=lambda e: e[1] - e[0]):
+            past = solids[first : last + 1]
+            level = min(s.top - s.slant[1] for s in past) - 14
+            inner = [at for a, b, at in levels if a < last and first < b]
+            level = min([level, *(at - 10 for at in inner)])
+            levels.append((first, last, level))
+            (x0, y0), (x1, y1) = (
+                (s.x + s.thick / 2 + s.slant[0] / 2, y + s.top - s.slant[1] / 2)
+                for s in (solids[first], solids[last])
+            )
+            self.scene.line([(x0, y0), (x0, y + level), (x1, y + level), (x1, y1)],
+                            "accent", 1.4, arrow=True, radius=10)  # fmt: skip
 
     def _arrow(self, before: _Solid, after: _Solid, y: float) -> None:
         start = before.right + before.slant[0] * 0.75 + 3
@@ -200,7 +221,7 @@ class _Figure:
     def _cuboid(self, run: Run, solid: _Solid, y: float) -> None:
         piece = solid.piece
         nodes = [self.graph.nodes[i] for i in piece.nodes]
-        by_kind = self.palette.colour == "kind"
+        by_kind = self.palette.by_kind
         fill = self.palette.fill(nodes, "conv" if piece.parts else piece.kind)
         if run.ladder:
             x = solid.x
@@ -274,10 +295,17 @@ class _Figure:
     def _count(self, run: Run, solids: list[_Solid], y: float) -> None:
         if run.count == 1:
             return
-        left, right = solids[0].x, solids[-1].right + solids[-1].slant[0]
+        left = solids[0].x - 9 + (solids[0].slant[0] / 2 if run.arcs else 0.0)
+        right = solids[-1].right + solids[-1].slant[0] + (12 if run.arcs else 0)
         tall = max(solids, key=lambda s: s.height)
-        top = y + tall.top - tall.slant[1] - 32 - 0.06 * (right - left)
-        self.scene.text((left + right) / 2, top, f"×{run.count}", 15, "middle", bold=True)
+        # Above the highest arc: a curve rises by three quarters of what its handles do.
+        widest = max((solids[b].right + solids[b].slant[0] - solids[a].x for a, b in run.arcs),
+                     default=0.0)  # fmt: skip
+        top = y + tall.top - tall.slant[1] - 28 - 0.05 * widest
+        top -= 0.32 * (right - left) if run.ladder else 0.0
+        corners = [(left, top + 5), (left, top), (right, top), (right, top + 5)]
+        self.scene.line(corners, width=0.9)
+        self.scene.text((left + right) / 2, top - 6, f"×{run.count}", 15, "middle", bold=True)
 
     def _caption(self, solid: _Solid, y: float) -> None:
         middle, base = solid.x + solid.thick / 2, y + solid.bottom + 14
@@ -315,13 +343,22 @@ class _Figure:
         more = []
         if any(run.arcs for run in found):
             more.append("arcs are shortcuts that are added")
+        if self.skips:
+            more.append("blue lines are long shortcuts, to what they are joined with")
         if any(run.ladder for run in found):
             more.append("dense blocks: a slab for each layer, arcs to all layers that read it")
         if any(p.parts for run in found if not run.ladder for p in run.pieces):
             more.append("parts of a block are branches that are concatenated")
         if any(run.count > 1 for run in found):
             more.append("×n: n such blocks in a row, the last is drawn")
-        return [*notes, "; ".join(more).capitalize() + "."] if more else notes
+        if more:
+            notes.append("; ".join(more).capitalize() + ".")
+        consumers = self.graph.consumers
+        ends = [n for n, read in zip(self.graph.nodes[:-1], consumers, strict=False) if not read]
+        if ends:
+            others = ", ".join(shape_words(node.shape) for node in ends)
+            notes.append(f"Drawn up to the last output; the others: {others}.")
+        return notes
 
 
 def _captions(piece: Piece) -> list[tuple[str, float]]:
@@ -337,4 +374,4 @@ def _captions(piece: Piece) -> list[tuple[str, float]]:
 
 
 def _caption_width(piece: Piece) -> float:
-    return max(text_width(words, size) for words, size in _captions(piece))
+    return max(words_width(words, size) for words, size in _captions(piece))

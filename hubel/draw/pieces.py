@@ -71,6 +71,8 @@ def runs(graph: Graph) -> list[Run]:
             continue
         node = group.steps[0].end
         piece = _solid(graph, node)
+        if graph.nodes[node].kind == "concat" and len(graph.nodes[node].inputs) > 1:
+            piece = _joined(graph, group.steps[0])  # the end of a long shortcut
         if piece is not None:
             found.append(Run([piece]))
         elif found and found[-1].pieces:
@@ -96,6 +98,8 @@ def _solid(graph: Graph, index: int) -> Piece | None:
             return Piece([index], node.kind, (tokens, heads * channels), f"{heads} heads")
     if node.kind == "conv" and node.label.startswith("depthwise"):
         window = f"dw {window}"
+    if node.kind == "conv" and node.label.startswith("up-conv"):
+        window = f"up {window.partition(' ')[0]}"
     return Piece([index], node.kind, node.shape, window)
 
 

@@ -5,13 +5,13 @@ name of one of `hubel.draw.svg.LIGHT`, which follows the reader's light or dark 
 sheet grows to hold all that is on it, so nothing is ever cut off.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 from xml.etree.ElementTree import Element
 
-from hubel.draw.cells import text_width
 from hubel.draw.svg import add, decimal, document
+from hubel.draw.widths import words_width
 
 __all__ = ["ON_FILL", "Anchor", "Line", "Mark", "Point", "Scene", "Words", "mixed"]
 
@@ -40,6 +40,16 @@ class Line:
     def points(self) -> list[Point]:
         """All of them, those that only bend a curve, too."""
         return [self.start, *(p for move in self.moves for p in move)]
+
+    def outline(self) -> Iterator[Point]:
+        """Points on the path: its corners, and some of each curve."""
+        at = self.start
+        yield at
+        for move in self.moves:
+            if len(move) == 3:
+                yield from (_on_curve(at, move, turn / 8) for turn in range(1, 8))
+            at = move[-1]
+            yield at
 
 
 @dataclass(frozen=True)
@@ -143,10 +153,12 @@ class Scene:
         ys: list[float] = []
         for mark in self.marks:
             if isinstance(mark, Line):
-                xs += [x for x, _ in mark.points]
-                ys += [y for _, y in mark.points]
+                seen = list(mark.outline())
+                xs += [x for x, _ in seen]
+                ys += [y for _, y in seen]
                 continue
-            width = text_width(mark.words, mark.size)
+            # A system with neither of the fonts may take one wider still.
+            width = 1.08 * words_width(mark.words, mark.size, bold=mark.bold)
             left = mark.x - {"start": 0.0, "middle": width / 2, "end": width}[mark.anchor]
             xs += [left, left + width]
             ys += [mark.y - mark.size, mark.y + 0.3 * mark.size]
@@ -203,6 +215,16 @@ def _add_words(sheet: Element, words: Words) -> None:
     if classes:
         attributes["class"] = " ".join(classes)
     add(sheet, "text", attributes, words.words)
+
+
+def _on_curve(start: Point, move: tuple[Point, ...], t: float) -> Point:
+    """The point at `t` from 0 to 1 of a cubic curve."""
+    weights = ((1 - t) ** 3, 3 * t * (1 - t) ** 2, 3 * t**2 * (1 - t), t**3)
+    points = (start, *move)
+    return (
+        sum(w * x for w, (x, _) in zip(weights, points, strict=True)),
+        sum(w * y for w, (_, y) in zip(weights, points, strict=True)),
+    )
 
 
 def _pair(point: Point) -> str:

@@ -3,14 +3,15 @@
 import textwrap
 from collections.abc import Sequence
 
-from hubel.draw.cells import text_width
 from hubel.draw.graph import Graph, Kind
 from hubel.draw.palette import Palette
 from hubel.draw.scene import Scene
+from hubel.draw.widths import words_width
 from hubel.draw.words import count_words, shape_words
 
 __all__ = ["finish", "opened"]
 
+_TYPICAL = "the letters of a note, and how wide they are together"
 _LEAST = 640.0
 """Pixels that a line of notes may take under the narrowest drawing."""
 
@@ -36,8 +37,7 @@ def finish(
     scene.text(left, top - 74, graph.name, 22, bold=True)
     scene.text(left, top - 52, figures, 13, colour="muted")
     palette.legend(scene, left, top - 26, kinds)
-    # The estimate of a text's width is generous: the lines come out a little shorter.
-    columns = int(max(right - left, _LEAST) / text_width("x", 11.5) * 1.1)
+    columns = int(max(right - left, _LEAST) / words_width(_TYPICAL, 11.5) * len(_TYPICAL))
     lines = [line for note in notes for line in textwrap.wrap(note, columns)]
     for turn, note in enumerate(lines):
         scene.text(left, bottom + 28 + 16 * turn, note, 11.5, colour="muted")

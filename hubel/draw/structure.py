@@ -21,12 +21,15 @@ __all__ = [
     "folded",
     "joined_channels",
     "main_path",
+    "skips",
     "stages",
     "steps",
     "units",
 ]
 
-Form: TypeAlias = Literal["plain", "residual", "inception", "branches", "dense", "gate", "block"]
+Form: TypeAlias = Literal[
+    "plain", "residual", "inception", "branches", "dense", "gate", "heads", "block"
+]
 
 _LIGHT = {"norm", "activation", "dropout", "reshape"}
 
@@ -94,8 +97,8 @@ def units(graph: Graph, within: Iterable[int] | None = None) -> list[Unit]:
         before = node.inputs[0] if len(node.inputs) == 1 else None
         if before in place and before in inside and len(consumers[before]) == 1:
             chain = found[place[before]]
-            heavy = [i for i in chain if graph.nodes[i].kind not in _LIGHT]
-            light = node.kind in _LIGHT and graph.nodes[chain[0]].kind != "input"
+            heavy = [i for i in chain if not _is_light(graph.nodes[i])]
+            light = _is_light(node) and graph.nodes[chain[0]].kind != "input"
             if chain[-1] == before and (light or not heavy):
                 chain.append(index)
                 place[index] = place[before]
@@ -105,6 +108,12 @@ def units(graph: Graph, within: Iterable[int] | None = None) -> list[Unit]:
     return [Unit(tuple(chain)) for chain in found]
 
 
+def _is_light(node: Node) -> bool:
+    """Whether it goes in the box of the layer before: norms, activations, sums with constants."""
+    alone = len(node.inputs) == 1 and node.macs == 0
+    return node.kind in _LIGHT or (alone and node.kind in ("add", "multiply", "other"))
+
+
 def steps(graph: Graph) -> list[Step]:
     """The graph as a chain; the first step is the input."""
     nodes = graph.nodes
@@ -112,11 +121,12 @@ def steps(graph: Graph) -> list[Step]:
     # passes over it.
     furthest = 0
     cuts = []
+    over = set(skips(graph))
     consumers = graph.consumers
     for index in range(len(nodes)):
         if furthest <= index:
             cuts.append(index)
-        furthest = max([furthest, *consumers[index]])
+        furthest = max([furthest, *(c for c in consumers[index] if (index, c) not in over)])
     found = [Step((0,), "plain", 0)]
     for before, cut in itertools.pairwise(cuts):
         inside = tuple(range(before + 1, cut + 1))
@@ -128,8 +138,39 @@ def steps(graph: Graph) -> list[Step]:
             else:
                 found.append(Step(inside, "plain", cut))
         else:
-            found.append(Step(inside, _form(nodes, inside), cut))
+            heads = any(not consumers[i] for i in inside[:-1])
+            found.append(Step(inside, "heads" if heads else _form(nodes, inside), cut))
     return _dense_blocks(graph, found)
+
+
+def skips(graph: Graph) -> list[tuple[int, int]]:
+    """Edges (from, to) past a way down to a smaller resolution and up again, as in a U-Net.
+
+    They join two ends of the trunk; what they pass is no block.
+    """
+    nodes = graph.nodes
+    before = [0] * len(nodes)  # bit i of each: whether node i leads to it
+    for index, node in enumerate(nodes):
+        for i in node.inputs:
+            before[index] |= before[i] | 1 << i
+    grown = [n for n, node in enumerate(nodes) if _grows(graph, node)]
+    return [
+        (start, end)
+        for start, end in graph.edges
+        if nodes[end].kind in ("add", "concat")
+        and nodes[start].shape[1:] == nodes[end].shape[1:]
+        and any(before[end] >> n & 1 and before[n] >> start & 1 for n in grown)
+    ]
+
+
+def _grows(graph: Graph, node: Node) -> bool:
+    """Whether a map comes out much larger than all that go in."""
+    shapes = [node.shape, *(graph.nodes[i].shape for i in node.inputs)]
+    computes = node.kind in ("conv", "other")  # a move of numbers may swap sides and channels
+    if not computes or len(shapes) < 2 or any(len(shape) < 3 for shape in shapes):
+        return False
+    side, *sides = [max(shape[1:]) for shape in shapes]
+    return side >= 1.5 * max(sides)
 
 
 def _dense_blocks(graph: Graph, chain: list[Step]) -> list[Step]:
@@ -169,12 +210,14 @@ def joined_channels(graph: Graph, step: Step) -> tuple[int, ...]:
 
 def _form(nodes: Sequence[Node], inside: tuple[int, ...]) -> Form:
     last = nodes[inside[-1]]
-    concats = sum(1 for i in inside if nodes[i].kind == "concat")
+    concats = [set(nodes[i].inputs) for i in inside if nodes[i].kind == "concat"]
+    # Each layer of a dense block reads all maps so far: what one read, the next reads, too.
+    grows = len(concats) > 2 and all(a & b for a, b in itertools.pairwise(concats))
     if last.kind == "concat":
         # Inception looks through windows of several sizes at once.
         windows = {nodes[i].window for i in inside if nodes[i].kind == "conv"}
         joined: Form = "inception" if len(last.inputs) > 2 and len(windows) > 1 else "branches"
-        return "dense" if concats > 2 else joined
+        return "dense" if grows else joined
     if last.kind == "add":
         return "residual"
     return "gate" if last.kind == "multiply" else "block"
@@ -238,6 +281,9 @@ def stages(graph: Graph, groups: Sequence[Group]) -> list[Stage]:
         node = graph.nodes[group.steps[-1].end]
         name = _resolution(node)
         bridge = node.kind in ("reshape", "dropout") or not node.shape
+        # Sums and differences of vectors, such as distances to codes, are one stage with them.
+        flat = ("vector", "tokens")
+        bridge |= bool(parted) and node.kind == "other" and {name, parted[-1][0]} <= set(flat)
         if not parted or (name != parted[-1][0] and not bridge):
             parted.append((name, []))
         parted[-1][1].append(group)

@@ -13,7 +13,8 @@ from hubel.errors import printable
 
 __all__ = ["DARK", "FONT", "LIGHT", "add", "decimal", "document", "text", "to_text"]
 
-FONT = "Inter, system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+# Of like widths, so that what was laid out fits; what a system falls back to may be wider.
+FONT = "Inter, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
 LIGHT = {
     "surface": "#ffffff", "ink": "#1b2333", "muted": "#5c6678", "grid": "#c9cfda",

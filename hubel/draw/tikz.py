@@ -16,7 +16,7 @@ _SIGNS = {
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "×": r"$\times$", "√": r"$\surd$", "·": r"$\cdot$", "∝": r"$\propto$", "→": r"$\to$",
     "–": "--", "…": r"\dots{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    '"': r"\textquotedbl{}", "≤": r"$\le$", "±": r"$\pm$", "−": "$-$",
+    '"': "''", "≤": r"$\le$", "±": r"$\pm$", "−": "$-$",
     "²": r"$^2$", "↓": r"$\downarrow$", "'": r"'",
 }  # fmt: skip
 
@@ -29,8 +29,9 @@ def tikz(scene: Scene) -> str:
     lines = [
         f"% {_comment(scene.title)}",
         f"% {_comment(scene.description)}",
+        # With it the fonts that every LaTeX has come in any size, as outlines.
+        r"\RequirePackage{fix-cm}",
         r"\documentclass[tikz,border=8pt]{standalone}",
-        r"\usepackage[T1]{fontenc}",
         r"\renewcommand{\familydefault}{\sfdefault}",
         *(rf"\definecolor{{{_name(c)}}}{{HTML}}{{{_hex(c)}}}" for c in colours),
         r"\begin{document}",

@@ -30,6 +30,12 @@ _MOVES = {
     "expand", "contiguous", "unflatten", "chunk", "split", "unbind", "movedim", "select", "to",
     "clone", "detach", "expand_as", "type_as", "float", "swapaxes",
 }  # fmt: skip
+_WORDS = {
+    "sub": "difference", "rsub": "difference", "pow": "power", "neg": "negative", "div": "divide",
+    "index_select": "select", "upsample_nearest2d": "upsample", "upsample_nearest3d": "upsample",
+    "upsample_bilinear2d": "upsample", "upsample_trilinear3d": "upsample",
+    "_upsample_nearest_exact2d": "upsample", "_upsample_nearest_exact3d": "upsample",
+}  # fmt: skip
 _NOTHING = {"Identity", "StochasticDepth", "DropPath"}
 
 
@@ -56,7 +62,7 @@ def operation_words(
     if "pool" in low or low.startswith("subsampl"):
         return "pool", _pooling(operation, low, inputs, output)
     if isinstance(operation, nn.Linear):
-        return "dense", f"dense {output[-1]:,}"
+        return "dense", f"dense {output[-1]}"
     if isinstance(operation, nn.MultiheadAttention):
         return "attention", f"attention, {operation.num_heads} heads"
     if "norm" in low or "lrn" in low:
@@ -124,7 +130,7 @@ def _function_words(
     if low.startswith("scaleddotproduct"):
         return "attention", "attention"
     if low in ("linear", "mm", "addmm"):
-        return "dense", f"dense {output[-1]:,}"
+        return "dense", f"dense {output[-1]}"
     if low in ("bmm", "baddbmm"):
         return "attention", "matrix product"
     if low.startswith("conv"):
@@ -141,7 +147,7 @@ def _function_words(
     if low in _MOVES or plain in _MOVES:
         same = bool(inputs) and inputs[0] == output
         return None if same else ("reshape", "slice" if plain == "getitem" else plain)
-    return "other", plain
+    return "other", _WORDS.get(plain, plain)
 
 
 def same_per_dim(value: Any, dims: int) -> tuple[int, ...]:

@@ -36,7 +36,9 @@ def evaluate_run(
     data: str | None = None,
     split: str | None = None,
     progress: Progress | None = None,
+    *,
     tta: str | None = None,
+    model: str | None = None,
 ) -> EvaluatedRun:
     """Judge the network of `run`, in float32.
 
@@ -44,7 +46,7 @@ def evaluate_run(
     With `data`: that data's test split, else its validation split, else all of it. `split`
     names another one. Every sample counts, none is dropped, none is augmented. `tta` says
     over which views of a sample outputs are averaged ("none", "all", "unsure"); by default as
-    the run's settings do.
+    the run's settings do. `model` is that of `load_trained`.
 
     Raises `UserError` for an unknown split or class, or data that has no such samples.
     """
@@ -52,7 +54,7 @@ def evaluate_run(
     config = FitConfig.from_run(run.read_json("config.json"))
     if tta is not None:
         config = replace(config, tta=tta)
-    trained = load_trained(run)
+    trained = load_trained(run, model)
     source = open_source(config.data if data is None else data)
     dims = len(trained.preprocess.size)
     if source.info.spatial_dims != dims:
@@ -86,8 +88,7 @@ def evaluate_run(
         notes.append(
             f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
         )
-    model = with_views(trained.model, config.tta, config.flip)
-    viewed = replace(trained, model=model)
+    viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
     probabilities = _probabilities(viewed, store, targets, indices, engine)
     evaluation = evaluate_classification(
         probabilities,

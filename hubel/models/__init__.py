@@ -1,7 +1,9 @@
 """The networks: one paper, one file; each registers its architectures under their names."""
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 import torch
 from torch import nn
@@ -17,6 +19,7 @@ __all__ = [
     "Builder",
     "Model",
     "ModelSpec",
+    "Outputs",
     "Stem",
     "build",
     "resolve",
@@ -29,8 +32,38 @@ SMALL_PICTURE = 96
 """Below this side in pixels 'auto' takes the small stem where an architecture has one."""
 
 
+class Outputs(NamedTuple):
+    """What a network with auxiliary heads gives in training mode, where others give a tensor.
+
+    Returned by `forward` itself, so that what wraps a network (DDP, torch.compile) sees every
+    parameter at work; a loss is loss(output) + weight · Σ loss(auxiliary).
+    """
+
+    output: torch.Tensor
+    """(n, num_classes), what evaluation mode gives."""
+    auxiliaries: tuple[torch.Tensor, ...] = ()
+    """Each as `output`, the nearest to the input first."""
+    weight: float = 0.0
+    """What the loss of an auxiliary head counts beside the main one."""
+
+    @classmethod
+    def of(cls, answer: "torch.Tensor | Outputs") -> "Outputs":
+        """What any network gave, in any mode."""
+        return cls(answer) if isinstance(answer, torch.Tensor) else answer
+
+    def losses(
+        self, loss: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """What training descends, with the auxiliary heads' share, and the main head's part."""
+        main = loss(self.output)
+        return main + self.weight * sum(map(loss, self.auxiliaries)), main
+
+
 class Model(nn.Module):
-    """A backbone and a head: `forward` is `forward_head(forward_features(input))`."""
+    """A backbone and a head: `forward` is `forward_head(forward_features(input))`.
+
+    Networks with auxiliary heads give `Outputs` in training mode.
+    """
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
         """Maps (n, c, *spatial) of growing stride, the last one what the head takes."""
@@ -40,7 +73,7 @@ class Model(nn.Module):
         """Outputs (n, num_classes) from the maps."""
         raise NotImplementedError
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
+    def forward(self, input: torch.Tensor) -> torch.Tensor | Outputs:
         """Outputs (n, num_classes), not normalised, of `input` (n, in_channels, *input_size)."""
         return self.forward_head(self.forward_features(input))
 
@@ -91,9 +124,32 @@ class Architecture:
     num_classes: int = 1000
     torchvision: str | None = None
     """The name of the same network in torchvision, whose weights fit in the same order."""
+    patched: "Callable[[int], Architecture] | None" = None
+    """The same network on patches of another side; None where there are no patches."""
 
 
-MODELS: Registry[Architecture] = Registry("--model", "hubel.models")
+class _Architectures(Registry[Architecture]):
+    """The registered networks, and `vit_base/32`: one of them with its patch, as papers write."""
+
+    def __getitem__(self, name: str) -> Architecture:
+        base, slash, patch = name.partition("/") if isinstance(name, str) else (name, "", "")
+        architecture = super().__getitem__(base)
+        if not slash:
+            return architecture
+        if architecture.patched is None:
+            raise UserError(
+                f"{self.kind} '{name}': '{base}' has no patches whose size could be chosen; "
+                f"leave out '/{patch}'"
+            )
+        if not re.fullmatch("[1-9][0-9]{0,2}", patch, re.ASCII):
+            raise UserError(
+                f"{self.kind} '{name}': the size of a patch is a number of pixels from 1 to 999, "
+                f"got '{patch}'; write {base}/16 for example"
+            )
+        return architecture.patched(int(patch))
+
+
+MODELS: Registry[Architecture] = _Architectures("--model", "hubel.models")
 
 
 @dataclass(frozen=True)

@@ -11,20 +11,22 @@ convolutions where table 1 says 5×5**; the last pooling 2×2; auxiliary heads t
 The weights that torchvision publishes expect pictures scaled to [-1, 1], not ImageNet's mean
 and deviation (`transform_input` there).
 
-Auxiliary heads (section 5) are for training only. `googlenet` has none; `googlenet_auxiliary`
-builds the same network with two, at 4a and 4d. `forward` never runs them;
-`forward_auxiliary` gives their outputs beside the main one, in one pass, for a loss of
-loss(main) + `auxiliary_weight` · Σ loss(auxiliary).
+Auxiliary heads (section 5) are for training only. `googlenet` has none, as it is used;
+`googlenet_auxiliary` is the same network with two, at 4a and 4d, as the paper trained it. In
+training mode it gives `Outputs`, for a loss of loss(main) + 0.3 · Σ loss(auxiliary); in
+evaluation mode the heads do not run, and it gives what `googlenet` with its weights does.
 
 Initialisation as in torchvision: weights of convolutions and Linear layers normal with
 deviation 0.01 (its cut at 200 deviations cuts nothing), batch norm 1 and 0.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
 from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool
-from hubel.models import MODELS, Architecture, Model, Stem
+from hubel.models import MODELS, Architecture, Model, Outputs, Stem
 
 __all__ = ["GoogLeNet", "Inception", "googlenet", "googlenet_auxiliary"]
 
@@ -44,6 +46,8 @@ _STAGES = (("3a", "3b"), ("4a", "4b", "4c", "4d", "4e"), ("5a", "5b"))
 """Modules between two poolings."""
 _TAPPED = ("4a", "4d")
 """The modules whose outputs the auxiliary heads read."""
+_AUXILIARY_WEIGHT = 0.3
+"""What an auxiliary head's loss counts beside the main one (section 5)."""
 
 
 def _unit(
@@ -124,9 +128,6 @@ class GoogLeNet(Model):
     which there are two if it is given and none if it is None.
     """
 
-    auxiliary_weight = 0.3
-    """What an auxiliary head's loss counts beside the main one (section 5)."""
-
     def __init__(
         self,
         in_channels: int,
@@ -202,12 +203,14 @@ class GoogLeNet(Model):
         output: torch.Tensor = self.head(self.dropout(pooled))
         return output
 
-    def forward_auxiliary(self, input: torch.Tensor) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The output (n, num_classes), and those of the auxiliary heads, the nearest to the
-        input first; none where it was built without."""
+    def forward(self, input: torch.Tensor) -> torch.Tensor | Outputs:
+        """Outputs (n, num_classes); in training mode with those of the heads that it has."""
         maps, tapped = self._maps(input)
-        heads = zip(self.auxiliary, tapped, strict=bool(self.auxiliary))
-        return self.forward_head(maps), [head(map) for head, map in heads]
+        output = self.forward_head(maps)
+        if not self.training or len(self.auxiliary) == 0:
+            return output
+        heads = zip(self.auxiliary, tapped, strict=True)
+        return Outputs(output, tuple(head(map) for head, map in heads), _AUXILIARY_WEIGHT)
 
 
 def googlenet(
@@ -232,39 +235,46 @@ def googlenet_auxiliary(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
-) -> GoogLeNet:
-    """The network with both auxiliary heads, for a loss that takes `forward_auxiliary`.
-
-    `dropout` None is 0.4 before the classifier and 0.7 in the heads (section 5). It is not in
-    the registry: a loop that calls `forward` alone would leave the heads untrained.
-    """
+) -> Model:
+    """The network with both auxiliary heads; `dropout` None is 0.4 before the classifier and
+    0.7 in the heads (section 5)."""
     main, auxiliary = (0.4, 0.7) if dropout is None else (dropout, dropout)
     return GoogLeNet(in_channels, num_classes, spatial_dims, main, stem, auxiliary)
 
 
-MODELS.register("googlenet")(
-    Architecture(
-        builder=googlenet,
-        title="Going deeper with convolutions",
-        authors="Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich",
-        year=2015,
-        source="CVPR 2015, p. 1; arXiv 1409.4842",
-        idea=(
-            "A module looks at its input through several window sizes at once and joins what they "
-            "find, so that nobody has to choose one. "
-            "1×1 convolutions shrink the channels before the larger windows, which keeps it cheap. "
-            "Averaging the last map replaces the large dense layers."
-        ),
-        blocks=(
-            "7×7 convolution with stride 2, max pooling, 1×1 and 3×3 convolutions, nine inception "
-            "modules of four branches with poolings after the second and seventh, global average "
-            "pooling and one Linear layer."
-        ),
-        introduced="parallel branches, 1×1 bottlenecks and auxiliary heads",
-        num_params=6_624_904,
-        macs=1_498_376_192,
-        smallest=15,
-        smallest_small=4,
-        torchvision="googlenet",
+_BLOCKS = (
+    "7×7 convolution with stride 2, max pooling, 1×1 and 3×3 convolutions, nine inception "
+    "modules of four branches with poolings after the second and seventh, global average "
+    "pooling and one Linear layer"
+)
+_PUBLISHED = Architecture(
+    builder=googlenet,
+    title="Going deeper with convolutions",
+    authors="Szegedy, Liu, Jia, Sermanet, Reed, Anguelov, Erhan, Vanhoucke and Rabinovich",
+    year=2015,
+    source="CVPR 2015, p. 1; arXiv 1409.4842",
+    idea=(
+        "A module looks at its input through several window sizes at once and joins what they "
+        "find, so that nobody has to choose one. "
+        "1×1 convolutions shrink the channels before the larger windows, which keeps it cheap. "
+        "Averaging the last map replaces the large dense layers."
+    ),
+    blocks=_BLOCKS + "; googlenet_auxiliary has its auxiliary heads, too.",
+    introduced="parallel branches, 1×1 bottlenecks and auxiliary heads",
+    num_params=6_624_904,
+    macs=1_498_376_192,
+    smallest=15,
+    smallest_small=4,
+    torchvision="googlenet",
+)
+MODELS.register("googlenet")(_PUBLISHED)
+MODELS.register("googlenet_auxiliary")(
+    replace(
+        _PUBLISHED,
+        builder=googlenet_auxiliary,
+        blocks=_BLOCKS + "; two auxiliary heads, after the third and sixth module, of an average "
+        "to 4×4, 1×1 convolution and two Linear layers, which work in training only.",
+        num_params=13_004_888,  # macs: the heads' are of training, not of use
+        torchvision=None,  # which publishes no learnt weights of the heads
     )
 )

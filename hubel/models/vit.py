@@ -10,13 +10,14 @@ ViT-B/16: 86,567,656 parameters, 17.56 G multiply-accumulates at 224×224.
 Differs from the paper: the head is one Linear layer, as after its fine-tuning, and starts
 from a narrow normal instead of zeros (DeiT). Positions belong to the input size that the
 network is built for. A side that is no multiple of the patch is continued by zeros. In three
-dimensions a patch is a cube. The small stem takes patches of 4. Dropout follows appendix B.1
+dimensions a patch is a cube. The small stem takes patches of 4; `vit_base/32` takes those
+of 32 at any size. Dropout follows appendix B.1
 (after each dense layer but the query, key and value, and after the positions), 0.1 unless
 asked for (table 3); Tiny and Small have DeiT's stochastic depth of 0.1 instead (its table
 9). `dropout=0` leaves nothing to chance: stochastic depth is off, too.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -217,42 +218,81 @@ def vit(size: Size, patch_size: int = 16, small_patch_size: int = 4) -> Builder:
     return builder
 
 
-def _register(
-    name: str, size: Size, num_params: int, macs: int, torchvision: str | None = None
-) -> None:
-    deit = name in ("vit_tiny", "vit_small")
-    MODELS.register(name)(
-        Architecture(
-            builder=vit(size),
-            title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
-            authors="Dosovitskiy, Beyer, Kolesnikov, Weissenborn, Zhai and others",
-            year=2021,
-            source="ICLR 2021, arXiv 2010.11929"
-            + ("; size of DeiT: Touvron et al., ICML 2021, arXiv 2012.12877" if deit else ""),
-            idea=(
-                "A picture is cut into patches, and a patch is treated as a word. "
-                "In every layer each patch asks all others what they hold, so the whole "
-                "picture is seen from the first layer on. "
-                "Little about pictures is built in; enough of them must teach it."
-            ),
-            blocks=(
-                f"patches of 16×16 to {size.channels} channels, class token, learnt positions, "
-                f"{size.layers} blocks (attention in {size.heads} heads, MLP of {size.hidden}), "
-                "LayerNorm, one dense layer."
-            ),
-            introduced="the transformer without convolutions for pictures",
-            num_params=num_params,
-            macs=macs,
-            smallest=16,
-            smallest_small=4,
-            torchvision=torchvision,
-        )
+def _blocks(size: Size, patch_size: int) -> str:
+    return (
+        f"patches of {patch_size}×{patch_size} to {size.channels} channels, class token, learnt "
+        f"positions, {size.layers} blocks (attention in {size.heads} heads, MLP of "
+        f"{size.hidden}), LayerNorm, one dense layer"
     )
+
+
+def _counts(size: Size, patch_size: int) -> tuple[int, int]:
+    """Parameters and multiply-accumulates for a picture of 3×224×224 and 1000 classes."""
+    d, n = size.channels, (-(-224 // patch_size)) ** 2
+    values = 3 * patch_size**2  # of a patch
+    # Query, key, value and output; the two layers of the MLP; with biases and two norms.
+    matrices = 4 * d * d + 2 * d * size.hidden
+    params = (values + 1) * d + (n + 2) * d + 2 * d + (d + 1) * 1000
+    params += size.layers * (matrices + 5 * d + size.hidden + 4 * d)
+    macs = n * values * d + size.layers * (matrices * (n + 1) + 2 * (n + 1) ** 2 * d) + 1000 * d
+    return params, macs
+
+
+def _register(
+    name: str,
+    size: Size,
+    num_params: int,
+    macs: int,
+    torchvision: dict[int, str] | None = None,
+) -> None:
+    """Enter ViT of `size` under `name`, with patches of 16 or any other.
+
+    `torchvision` has its names there, by the patch.
+    """
+    theirs = torchvision or {}
+    deit = name in ("vit_tiny", "vit_small")
+    published = Architecture(
+        builder=vit(size),
+        title="An Image is Worth 16x16 Words: Transformers for Image Recognition at Scale",
+        authors="Dosovitskiy, Beyer, Kolesnikov, Weissenborn, Zhai and others",
+        year=2021,
+        source="ICLR 2021, arXiv 2010.11929"
+        + ("; size of DeiT: Touvron et al., ICML 2021, arXiv 2012.12877" if deit else ""),
+        idea=(
+            "A picture is cut into patches, and a patch is treated as a word. "
+            "In every layer each patch asks all others what they hold, so the whole "
+            "picture is seen from the first layer on. "
+            "Little about pictures is built in; enough of them must teach it."
+        ),
+        blocks=f"{_blocks(size, 16)}; other patches by name, {name}/32 or {name}/4.",
+        introduced="the transformer without convolutions for pictures",
+        num_params=num_params,
+        macs=macs,
+        smallest=16,
+        smallest_small=4,
+        torchvision=theirs.get(16),
+    )
+
+    def patched(patch_size: int) -> Architecture:
+        params, work = _counts(size, patch_size)
+        return replace(
+            published,
+            builder=vit(size, patch_size),
+            blocks=f"{_blocks(size, patch_size)}.",
+            num_params=params,
+            macs=work,
+            smallest=patch_size,
+            smallest_small=None,  # the patch is what was asked for, however small the picture
+            torchvision=theirs.get(patch_size),
+            patched=None,
+        )
+
+    MODELS.register(name)(replace(published, patched=patched))
 
 
 # Multiply-accumulates as torch's FlopCounterMode has them: the patches, the dense layers, and
 # the two products of attention, 2·t²·d a layer for t = 197 tokens; softmax is not counted.
 _register("vit_tiny", TINY, 5_717_416, 1_253_683_200)
 _register("vit_small", SMALL, 22_050_664, 4_598_882_304)
-_register("vit_base", BASE, 86_567_656, 17_563_828_224, "vit_b_16")
-_register("vit_large", LARGE, 304_326_632, 61_554_712_576, "vit_l_16")
+_register("vit_base", BASE, 86_567_656, 17_563_828_224, {16: "vit_b_16", 32: "vit_b_32"})
+_register("vit_large", LARGE, 304_326_632, 61_554_712_576, {16: "vit_l_16", 32: "vit_l_32"})

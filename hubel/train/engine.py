@@ -198,14 +198,22 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
     begun = clock()
     device = t.engine.device
     plain = Engine(device, "fp32", channels_last=False)
-    batch = next(iter(t.loader.epoch(0))).split(t.at.accumulate)[0]
+    batch = next(iter(t.loader.epoch(0)))
+    whole = t.group.world.least(t.loader.largest)
+    batch = batch.split(t.at.accumulate, whole, t.group.world.least(batch.whole or len(batch)))[0]
     few = min(_WARM, len(batch))
     t.model.train()
     if t.freezing is not None:
         t.freezing.apply(0)
     with Bench(t.model, t.optimizer, t.task.loss, _first(batch, few)) as bench:
         # A first step on a few samples tells how long the others will be.
-        bench.evidence(plain)
+        try:
+            bench.evidence(plain)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            how = "not measured: batch norm has one value a channel"  # the loop explains it
+            return Choice(_compact(t.engine), how), False
         sample_s = bench.step_s(plain) / few
         share_s, longest_s = _allowed(t, sample_s)
         samples = len(batch)

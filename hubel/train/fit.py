@@ -17,7 +17,7 @@ from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
-from hubel.inference import save_trained, write_train_digests
+from hubel.inference import named_again, save_trained, write_train_digests
 from hubel.models import Model, ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
@@ -117,6 +117,7 @@ def resume(
     report: Report,
     *,
     epochs: int | None = None,
+    model: str | None = None,
     transform: Transform | None = None,
     group: Group = _ALONE,
 ) -> dict[str, Any]:
@@ -124,11 +125,13 @@ def resume(
 
     On the same number of CPU threads the result is the same, bit for bit, as without the
     interruption (a budget counts time, so there it is not). More epochs stretch the
-    schedule to the new end.
+    schedule to the new end. `model` is the `file.py:NAME` of a person's own network, which a
+    run alone may not have executed.
     """
     started = time.monotonic()
     config = FitConfig.from_run(run.read_json("config.json"))
     facts = run.read_json("run.json")
+    config = replace(config, model=named_again(run, config.model, model))
     if facts["custom_transform"] and transform is None:
         raise UserError(
             f"the run '{run.path}' was trained with a transform of your own: resume it from "
@@ -165,11 +168,12 @@ def resume(
             )
         preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
         task = TASKS[facts["task"]]
+        saved.state.setdefault("processes", 1)  # from before there could be several
         same = group.world.size == saved.state["processes"]
         threads = config.threads or (saved.state["threads"] if same else group.threads())
         with _prepared_process(threads):
             t, spec = assemble(config, run, data, task, preprocess, stop, report, transform, group)
-            use_recorded_engine(t, facts["engine_choice"]["engine"])
+            use_recorded_engine(t, _recorded_engine(facts))
             for note in [*notes, *_differences(t, saved.state)]:
                 report({"note": note})
             restore(t, saved)
@@ -184,6 +188,13 @@ def resume(
             with t.engine.products():
                 train(t)
             return _finish(t, spec, earlier_s + time.monotonic() - started)
+
+
+def _recorded_engine(facts: dict[str, Any]) -> str:
+    """What run.json says, as --engine takes it; before engines were measured it had no choice."""
+    choice = facts.get("engine_choice")
+    words: str = facts["engine"].partition(", ")[2] if choice is None else choice["engine"]
+    return words
 
 
 @contextlib.contextmanager

@@ -11,10 +11,11 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
 from hubel.config import FitConfig
-from hubel.data.loader import Loader
-from hubel.engine import Engine
+from hubel.data.loader import Batch, Loader
+from hubel.engine import Engine, Forward
 from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs
+from hubel.models import Outputs
 from hubel.runs import RunFolder
 from hubel.tasks import Task
 from hubel.train.best import prune_best, save_best
@@ -97,7 +98,7 @@ class Training:
     progressive: Progressive | None = None
     group: Group = field(default_factory=lambda: Group(World()))
     profile: NoProfile = field(default_factory=NoProfile)
-    forward: Callable[[torch.Tensor], torch.Tensor] = field(init=False)
+    forward: Forward = field(init=False)
 
     def __post_init__(self) -> None:
         self.forward = self.model
@@ -143,31 +144,28 @@ def train(t: Training) -> None:
             # processes each has a share of the batch, whose gradients are averaged.
             whole = batch.whole or len(batch)
             weight, counted = t.group.world.weights(len(batch), whole)
+            least = t.group.world.least
             while True:
                 draws = torch.get_rng_state()
                 try:
                     batch_loss, batch_right = 0.0 * loss_sum, 0.0 * right_sum
-                    for part in batch.split(min(at.accumulate, t.group.world.least(whole))):
+                    for part in batch.split(at.accumulate, least(t.loader.largest), least(whole)):
                         input = part.input
                         if t.progressive is not None:
                             input = t.progressive(input, done)
                         with t.engine.autocast():
-                            output = t.forward(t.engine.input(input))
-                        loss = t.task.loss(
-                            output,
-                            part.target,
-                            label_smoothing=config.label_smoothing,
-                            class_weights=t.class_weights,
-                        )
+                            answer = Outputs.of(t.forward(t.engine.input(input)))
+                        descended, loss = answer.losses(_loss_on(t, part))
                         t.profile.mark("forward")
-                        t.scaler.scale(loss * (weight * len(part) / len(batch))).backward()
-                        batch_loss += loss.detach() * (counted * len(part))
-                        batch_right += counted * t.task.num_right(output.detach(), part.target)
+                        t.scaler.scale(descended * (weight * len(part) / len(batch))).backward()
+                        batch_loss += loss.detach() * (counted * len(part))  # the main head's
+                        num_right = t.task.num_right(answer.output.detach(), part.target)
+                        batch_right += counted * num_right
                         t.profile.mark("backward")
                     break
-                except (RuntimeError, MemoryError) as error:
+                except (RuntimeError, MemoryError, ValueError) as error:
                     t.optimizer.zero_grad()
-                    _halve_micro_batch(t, error, len(batch))
+                    _halve_micro_batch(t, error, t.loader.largest)
                     torch.set_rng_state(draws)
 
             # 3. The step of the optimizer, then of the slow and of the averaged weights.
@@ -237,6 +235,16 @@ def train(t: Training) -> None:
         t.profile.mark("checkpoint")
         if signal and not at.finished:
             raise _interrupted(t, int(signal))
+
+
+def _loss_on(t: Training, batch: Batch) -> Callable[[torch.Tensor], torch.Tensor]:
+    """From the outputs of a head to its loss on `batch`."""
+    return lambda output: t.task.loss(
+        output,
+        batch.target,
+        label_smoothing=t.config.label_smoothing,
+        class_weights=t.class_weights,
+    )
 
 
 def _sound(t: Training) -> bool:
@@ -327,6 +335,14 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
     memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
         "not enough memory" in text or "can't allocate memory" in text
     )
+    if "more than 1 value per channel when training" in text:
+        raise UserError(
+            f"--model '{t.config.model}' averages in training over what the samples of a batch "
+            f"have in each channel, and here that is one value: --batch-size "
+            f"{t.config.batch_size} in {t.at.accumulate} parts, of {len(t.loader.indices)} "
+            f"training samples; give larger batches, fewer parts (--accumulate) or a larger "
+            f"--img-size"
+        ) from None
     if not memory:
         raise error
     if not t.group.alone:

@@ -16,7 +16,8 @@ import torch
 from torch import nn
 
 from hubel.data.loader import Batch
-from hubel.engine import Engine
+from hubel.engine import Engine, Forward
+from hubel.models import Outputs
 from hubel.train.optimizers import use_precision
 
 __all__ = [
@@ -240,11 +241,11 @@ class Bench:
         self.loss = loss
         self.batch = batch
         self.engine: Engine | None = None
-        self.forward: Callable[[torch.Tensor], torch.Tensor] = model
+        self.forward: Forward = model
         self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self._state = dict(optimizer.state)
         self._modes = {module: module.training for module in model.modules()}
-        self._compiled: dict[tuple[Engine, int], Callable[[torch.Tensor], torch.Tensor]] = {}
+        self._compiled: dict[tuple[Engine, int], Forward] = {}
 
     def __enter__(self) -> "Bench":
         return self
@@ -280,9 +281,10 @@ class Bench:
     def _forward_backward(self, engine: Engine) -> tuple[torch.Tensor, float]:
         scale = _LOSS_SCALE if engine.precision == "fp16" else 1.0
         with engine.autocast():
-            output = self.forward(engine.input(self.batch.input))
-        (self.loss(output, self.batch.target) * scale).backward()
-        return output, scale
+            answer = Outputs.of(self.forward(engine.input(self.batch.input)))
+        loss, _ = answer.losses(lambda output: self.loss(output, self.batch.target))
+        (loss * scale).backward()
+        return answer.output, scale
 
     def evidence(self, engine: Engine, noise: float = 0.0) -> Evidence:
         """Outputs and gradients in training mode, with nothing dropped at random."""

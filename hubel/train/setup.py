@@ -22,6 +22,7 @@ from hubel.engine import choose_engine
 from hubel.fits import check_fits
 from hubel.models import ModelSpec, Stem
 from hubel.network import network_of
+from hubel.python_file import file_sha256, is_own_file
 from hubel.randomness import stream_seed
 from hubel.runs import RunFolder
 from hubel.shapes import format_shape
@@ -134,15 +135,7 @@ def assemble(
         counts = np.bincount(train_targets, minlength=num_classes).clip(1)
         weights = len(train_targets) / (num_classes * counts)
         class_weights = torch.tensor(weights, dtype=torch.float32, device=engine.device)
-    augment = Augment(
-        flip=config.flip,
-        translate=config.translate,
-        resized_crop=config.resized_crop,
-        rotate=config.rotate,
-        jitter=config.jitter,
-        cutout=config.cutout,
-        fill=tuple(m * preprocess.scale for m in preprocess.mean),
-    )
+    augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
     loader = Loader(
         data.store,
         data.source.targets,
@@ -223,6 +216,7 @@ def run_facts(t: Training, spec: ModelSpec, *, custom_transform: bool) -> dict[s
         "task": t.task.name,
         "model": spec.name,
         "spec": asdict(spec),
+        "model_file_sha256": file_sha256(spec.name) if is_own_file(spec.name) else None,
         "params": sum(p.numel() for p in t.model.parameters()),
         "engine": str(t.engine),
         "seed": t.config.seed,

@@ -1,0 +1,312 @@
+"""Predicted times and memory: what they are made of. How true they are, benchmarks/cost.py says."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+from torch.profiler import ProfilerActivity, profile
+
+from hubel.config import FitConfig
+from hubel.cost.calls import Call, TensorSpec, call_of
+from hubel.cost.fit_cost import facts_of, predict_fit
+from hubel.cost.memory import peak_bytes
+from hubel.cost.predict import Estimate, predict
+from hubel.cost.probe import Probe, Timings
+from hubel.cost.replay import Timed, replay
+from hubel.cost.trace import trace
+from hubel.cost.words import seconds_words
+from hubel.engine import Engine
+
+CPU = torch.device("cpu")
+PROBE = Probe(1e11, 1e10, 2e-4, 1e-9, 1e-6, 700_000_000)
+
+
+class Known(Timings):
+    """A machine on which every operation takes a microsecond for each kilobyte it is given."""
+
+    def __init__(self, folder, unknown=()):
+        super().__init__(Engine(CPU, "fp32"), folder)
+        self.unknown = unknown
+        self.asked = []
+
+    @property
+    def probe(self):
+        return PROBE
+
+    def of(self, calls, limit_s):
+        self.asked += calls
+        return {
+            call: Timed(1e-9 * call.bytes, 0.9e-9 * call.bytes, 1.1e-9 * call.bytes)
+            for call in calls
+            if not any(name in str(call.func) for name in self.unknown)
+        }
+
+
+def network(spatial_dims=2):
+    conv = (nn.Conv2d, nn.Conv3d)[spatial_dims - 2]
+    norm = (nn.BatchNorm2d, nn.BatchNorm3d)[spatial_dims - 2]
+    return nn.Sequential(conv(3, 8, 3), norm(8), nn.ReLU(), nn.Flatten(), nn.LazyLinear(10))
+
+
+def built(spatial_dims=2):
+    found = network(spatial_dims)
+    found(torch.zeros(1, 3, *(8,) * spatial_dims))
+    return found
+
+
+@pytest.mark.parametrize("autocast", [None, torch.bfloat16])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_every_operation_of_a_training_step_can_be_made_again(spatial_dims, autocast):
+    model = built(spatial_dims)
+    shape = (4, 3, *(8,) * spatial_dims)
+    found = trace(model, shape, training=True, autocast=autocast, channels_last=True)
+    operations = [op for layer in found.layers for op in (*layer.forward, *layer.backward)]
+    assert len(operations) > 10
+    for operation in operations:
+        result = operation.call.prepare(CPU)()
+        first = result[0] if isinstance(result, tuple | list) else result
+        if first is not None:  # the gradient of a picture is not asked for
+            assert tuple(first.shape) == operation.outputs[0]
+    assert len(replay(list({op.call for op in operations}), CPU, 0.0)) == len(
+        {op.call for op in operations}
+    )
+
+
+def test_a_call_keeps_memory_order_and_repeated_dimensions():
+    image = torch.zeros(2, 3, 4, 4).contiguous(memory_format=torch.channels_last)
+    repeated = torch.zeros(1, 3, 1, 1).expand(2, 3, 4, 4)
+    call = call_of(torch.ops.aten.add.Tensor, (image, repeated), {})
+    specs = [leaf for leaf in call.leaves if isinstance(leaf, TensorSpec)]
+    assert [spec.span for spec in specs] == [96, 3]
+    assert call.bytes == 4 * 99
+    for spec in specs:
+        made = spec.make(CPU)
+        assert (made.shape, made.stride()) == (spec.shape, spec.stride)
+    assert call.prepare(CPU)().is_contiguous(memory_format=torch.channels_last)
+
+
+def test_equal_work_is_one_call():
+    def add(value):
+        return call_of(torch.ops.aten.add.Tensor, (torch.full((2,), value), 1.0), {})
+
+    other = call_of(torch.ops.aten.add.Tensor, (torch.zeros(3), 1.0), {})
+    assert add(1.0) == add(2.0)
+    assert add(1.0).key == add(2.0).key != other.key
+
+
+def test_what_cannot_be_made_again_is_left_out():
+    impossible = call_of(torch.ops.aten.mm.default, (torch.zeros(2, 3), torch.zeros(4, 5)), {})
+    possible = call_of(torch.ops.aten.mm.default, (torch.zeros(2, 3), torch.zeros(3, 5)), {})
+    found = replay([impossible, possible], CPU, 0.01)
+    assert list(found) == [possible]
+    assert 0 < found[possible].low_s <= found[possible].seconds <= found[possible].high_s
+
+
+def measured_peak(step):
+    """Most bytes of torch's CPU allocator over `step`, by its own profiler."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        step()
+    events = [e for e in found.profiler.kineto_results.events() if e.name() == "[memory]"]
+    held = most = 0
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        held += event.nbytes()
+        most = max(most, held)
+    return most
+
+
+class Branches(nn.Module):
+    """Maps that die at different times; nothing that a library would reorder."""
+
+    def __init__(self):
+        super().__init__()
+        self.wide, self.narrow = nn.Linear(64, 512), nn.Linear(64, 32)
+        self.last = nn.Linear(544, 10)
+
+    def forward(self, input):
+        wide = torch.tanh(self.wide(input)).exp()
+        return self.last(torch.cat([torch.sigmoid(wide), self.narrow(input).relu()], dim=-1))
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (4, 16, 64), (2, 3, 5, 64)])
+def test_the_peak_is_what_torchs_allocator_counts(shape):
+    model = Branches()
+    input = torch.zeros(shape)
+
+    ones = torch.ones(*shape[:-1], 10)
+
+    def training():
+        model(input).backward(torch.ones_like(ones))
+        model.zero_grad()
+
+    @torch.no_grad()
+    def inference():
+        model(input)
+
+    params = sum(p.nbytes for p in model.parameters())
+    for step, mode in ((training, True), (inference, False)):
+        most, steady = peak_bytes(
+            model, shape, training=mode, autocast=None, channels_last=False, states=2
+        )
+        assert steady == params * (3 if mode else 1)
+        assert most - steady - input.nbytes == pytest.approx(measured_peak(step), rel=0.01)
+
+
+def test_the_peak_leaves_the_network_as_it_was():
+    model = built().eval()
+    peak_bytes(model, (2, 3, 8, 8), training=True, autocast=None, channels_last=True)
+    assert not model.training
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_layers_and_what_is_outside_add_up(tmp_path):
+    model = built()
+    found = predict(model, (3, 8, 8), 4, Engine(CPU, "fp32"), Known(tmp_path))
+    assert found.step_s.value == pytest.approx(
+        sum(layer.step_s for layer in found.layers.values()) + found.outside_s
+    )
+    assert found.inference_s.value == pytest.approx(
+        sum(layer.inference_s for layer in found.layers.values())
+    )
+    assert found.step_s.low < found.step_s.value < found.step_s.high
+    assert found.step_s.value > found.inference_s.value
+    assert found.replayed_share == pytest.approx(1.0)
+    params = [p.numel() for p in model.parameters()]
+    assert found.outside_s == pytest.approx(2e-4 + sum(params) * 1e-9 + len(params) * 1e-6)
+    json.dumps(found.to_json(), allow_nan=False)
+
+
+def test_a_convolution_is_bound_by_arithmetic_and_an_activation_by_memory(tmp_path):
+    model = nn.Sequential(nn.Conv2d(64, 64, 3), nn.ReLU())
+    layers = predict(model, (64, 32, 32), 4, Engine(CPU, "fp32"), Known(tmp_path)).layers
+    assert layers["0"].bound == "arithmetic"
+    assert layers["1"].bound == "memory"
+
+
+def test_unknown_operations_take_what_the_roofline_says(tmp_path):
+    model = built()
+    known = predict(model, (3, 8, 8), 4, Engine(CPU, "fp32"), Known(tmp_path))
+    timings = Known(tmp_path, unknown=("convolution",))
+    found = predict(model, (3, 8, 8), 4, Engine(CPU, "fp32"), timings)
+    assert 0.0 < found.replayed_share < 1.0
+    operation = next(
+        op for op in trace(model, (4, 3, 8, 8)).layers[1].forward if op.name == "convolution"
+    )
+    moved = operation.bytes_read + operation.bytes_written
+    roofline_s = PROBE.roofline_s(operation.macs, moved)
+    replayed_s = 1e-9 * operation.call.bytes
+    assert known.layers["0"].inference_s - found.layers["0"].inference_s == pytest.approx(
+        replayed_s - roofline_s
+    )
+
+
+def test_a_batch_too_large_is_replayed_on_fewer_and_scaled(tmp_path, monkeypatch):
+    model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+    engine, shape = Engine(CPU, "fp32"), (3, 8, 8)
+    whole = predict(model, shape, 64, engine, Known(tmp_path))
+    monkeypatch.setattr("hubel.cost.predict.PROBE_LIMIT_S", 3e-4)
+    timings = Known(tmp_path)
+    found = predict(model, shape, 64, engine, timings)
+    assert whole.scaled_from == 64
+    assert 1 < found.scaled_from < 64
+    sizes = {
+        leaf.shape[0]
+        for call in timings.asked
+        if "relu" in str(call.func)
+        for leaf in call.leaves
+        if isinstance(leaf, TensorSpec)
+    }
+    assert sizes == {found.scaled_from}
+    # An activation's bytes grow with the batch, so its time here does too.
+    assert found.layers["1"].inference_s == pytest.approx(whole.layers["1"].inference_s, rel=1e-6)
+
+
+def test_timings_are_kept_for_the_next_time(tmp_path, monkeypatch):
+    engine = Engine(CPU, "fp32")
+    call = call_of(torch.ops.aten.add.Tensor, (torch.zeros(3), 1.0), {})
+    monkeypatch.setattr("hubel.cost.probe._measured", lambda engine: PROBE)
+    first = Timings(engine, tmp_path)
+    seconds = first.of([call], 0.01)[call].seconds
+    assert first.probe == PROBE
+    first.save()
+
+    def fails(*given):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("hubel.cost.probe.replay", fails)
+    monkeypatch.setattr("hubel.cost.probe._measured", fails)
+    again = Timings(engine, tmp_path)
+    assert again.of([call], 0.01)[call].seconds == seconds
+    assert again.probe == PROBE
+    with pytest.raises(ZeroDivisionError):
+        Timings(engine, tmp_path, again=True).of([call], 0.01)
+    with pytest.raises(ZeroDivisionError):  # another arithmetic is another machine
+        _ = Timings(replace(engine, precision="bf16"), tmp_path).probe
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"calls": {"a": [1]}}', '{"calls": 3}'])
+def test_damaged_timings_are_measured_again(tmp_path, monkeypatch, content):
+    monkeypatch.setattr("hubel.cost.probe._measured", lambda engine: PROBE)
+    engine = Engine(CPU, "fp32")
+    Timings(engine, tmp_path).path.write_text(content)
+    found = Timings(engine, tmp_path)
+    assert found.probe == PROBE
+    found.measured_s = 1.0
+    found.save()
+    assert json.loads(found.path.read_text())["probe"]["step_s"] == PROBE.step_s
+
+
+def test_a_folder_that_cannot_be_written_does_not_matter(tmp_path, monkeypatch):
+    monkeypatch.setattr("hubel.cost.probe._measured", lambda engine: PROBE)
+    (tmp_path / "file").write_text("")
+    timings = Timings(Engine(CPU, "fp32"), tmp_path / "file" / "below")
+    assert timings.probe == PROBE
+    timings.measured_s = 1.0
+    timings.save()
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_probe_of_this_machine_is_plausible(tmp_path, precision):
+    timings = Timings(Engine(CPU, precision), tmp_path)
+    probe = timings.probe
+    assert 1e8 < probe.flops_per_s < 1e16
+    assert 1e8 < probe.bytes_per_s < 1e14
+    assert 1e-6 < probe.step_s < 10
+    assert 1e-13 < probe.adam_s < 1e-5
+    assert 1e-9 < probe.adam_tensor_s < 1e-1
+    assert 0 <= probe.base_bytes < 1e12
+
+
+def test_an_estimate_turned_into_a_rate_keeps_its_order():
+    found = Estimate.within(2.0, 1.25).rate_of(10)
+    assert (found.low, found.value, found.high) == (4.0, 5.0, 6.25)
+
+
+def test_a_fit_is_its_steps_its_validation_and_its_ends(tmp_path):
+    config = FitConfig(data="digits", epochs=3, batch_size=50)
+    facts = facts_of(config)
+    engine = Engine(CPU, "fp32")
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))
+    found = predict(model, facts.input_shape, 50, engine, Known(tmp_path))
+    fit = predict_fit(found, facts, config, engine)
+    assert facts.input_shape == (1, 8, 8)
+    assert len(facts.classes) == 10
+    assert fit.steps == -(-facts.num_train // 50)
+    step_s = found.step_s.value + fit.batch_s
+    validation_s = found.inference_s.value * facts.num_val / 50
+    assert fit.epoch_s.value == pytest.approx(step_s * facts.num_train / 50 + validation_s)
+    assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + 2 * validation_s)
+
+
+def test_seconds_in_words_never_round_to_sixty():
+    assert [seconds_words(s) for s in (0.9997e-3, 0.9997, 89.4, 119.7, 3599.9, 3600, 86_399)] == [
+        "1 ms", "1.00 s", "89.4 s", "2 min 0 s", "1 h 0 min", "1 h 0 min", "1 d 0 h",
+    ]  # fmt: skip
+
+
+def test_a_call_is_told_apart_by_its_arithmetic():
+    one = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.float32),), None)
+    other = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.bfloat16),), None)
+    assert one.key != other.key
