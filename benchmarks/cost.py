@@ -1,9 +1,9 @@
 """Predicted against measured: the time of a step and the most memory, over many networks.
 
-For each network, input, batch size and mode (inference, a training step with AdamW) one process
-predicts with an empty cache of timings and then measures, so both see the machine in the same
-minute; another process, in which nothing was predicted, measures the memory. The engine is what
-`hubel fit` takes by default on this machine.
+For each network, input, batch size and mode (inference, a training step of the default recipe with
+its optimizer and lookahead, on whole pictures) one process predicts with an empty cache of timings
+and then measures, so both see the machine in the same minute; another process, in which nothing was
+predicted, measures the memory. The engine is the likely best on this machine, unmeasured.
 
     python benchmarks/cost.py --json cost.json            # all: about half an hour on two cores
     python benchmarks/cost.py --only resnet18 --repeats 5
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -26,13 +26,15 @@ import torch.nn.functional as F
 from common import machine, parser
 
 from hubel.config import FitConfig
-from hubel.cost.predict import predict
 from hubel.cost.probe import Timings
 from hubel.engine import Engine, choose_engine, keep_freed_memory
 from hubel.models import ModelSpec
 from hubel.network import network_of
+from hubel.train.forecast import forecast
 from hubel.train.freezing import make_freezing
-from hubel.train.optimizers import make_optimizer
+from hubel.train.lookahead import Lookahead
+from hubel.train.optimizers import use_precision
+from hubel.train.setup import optimizer_for
 
 # Small pictures in large batches, large ones in small: what two cores are asked to do.
 CASES = {
@@ -85,11 +87,16 @@ class Step:
         name = case.name.removesuffix("-3d")
         spec = ModelSpec(name, case.shape[0], classes, case.shape[1:])
         self.case, self.engine, self.config = case, engine, FitConfig()
+        self.config = replace(self.config, batch_size=case.batch_size)
         _, self.model = network_of(spec)
         engine.place(self.model)
         self.model.train(case.training)
         freezing = make_freezing(self.model, self.config)
-        self.optimizer = make_optimizer(self.model, self.config, freezing)
+        self.optimizer = optimizer_for(self.model, self.config, freezing, case.shape)
+        use_precision(self.optimizer, engine.precision)
+        # Slow copies take memory that inference has not.
+        self.lookahead = Lookahead(self.model, self.config.lookahead) if case.training else None
+        self.steps = 0
         self.input = engine.input(torch.randn(case.batch_size, *case.shape))
         self.target = torch.zeros(case.batch_size, dtype=torch.int64)
 
@@ -105,6 +112,9 @@ class Step:
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.lookahead is not None:
+            self.steps += 1
+            self.lookahead.after_step(self.steps, 0.5)
 
 
 def time_case(case: Case) -> dict[str, float]:
@@ -115,7 +125,7 @@ def time_case(case: Case) -> dict[str, float]:
         _ = timings.probe  # before the network takes memory, as in `hubel cost`
         step = Step(case, engine)
         start_s = time.perf_counter()
-        found = predict(step.model, case.shape, case.batch_size, engine, timings)
+        found = forecast(step.config, step.model, case.shape, engine, timings)
         took_s = time.perf_counter() - start_s
     step.model.train(case.training)
     step.run()

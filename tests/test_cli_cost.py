@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import pytest
 
+import hubel
 from hubel.cli.main import main
+from hubel.config import FitConfig
+from hubel.engine import choose_engine
 from hubel.models import ModelSpec, build
+from hubel.train import engine as engine_module
 
 
 @dataclass
@@ -205,7 +209,7 @@ def test_one_picture_a_step_under_a_batch_norm(refused, cost, nets):
         (["simple", "--input", "3xax32"], "got '3xax32'"),
         (["simple", "--input", "3x99999x99999"], "values a picture, at most"),
         (["simple", "--input", "3x4x4"], "needs an input of at least 8×8"),
-        (["simple", "--batch-size", "0"], "--batch-size must be between 1 and"),
+        (["simple", "--batch-size", "0"], "--batch-size takes a number of pictures from 1, got"),
         (["simple", "--depth", "0"], "--depth takes a number from 1, got 0"),
         (["simple", "--num-classes", "1"], "2 classes"),
         (["simple", "--stem", "large"], "--stem takes auto, paper or small, got 'large'"),
@@ -270,7 +274,33 @@ def test_a_data_set_gives_input_classes_and_the_fit(cost):
     assert fit["fit_s"]["value"] > 2 * fit["epoch_s"]["value"]
     enlarged = loaded(cost("simple", "--data", "digits", "--input", "1x16x16", "--json"))
     assert enlarged["input_shape"] == [1, 16, 16]
-    assert enlarged["batch_size"] == 64  # as hubel fit's
+    assert enlarged["batch_size"] == 32  # as hubel fit's for 1,437 pictures
+
+
+def test_the_engine_is_what_a_fit_measured_else_the_likely_best_or_the_one_asked_for(
+    cost, pictures, tmp_path, monkeypatch
+):
+    words = ("simple", "--data", pictures, "--batch-size", 16, "--predict", "--json")
+    likely = loaded(cost(*words))["prediction"]
+    assert likely["engine"] == str(choose_engine(FitConfig()))
+    assert "the likely best here; hubel fit measures first" in likely["notes"][0]
+    # The slowest of all is what no rule would choose.
+    monkeypatch.setattr(engine_module, "_SHARE", 1e3)
+    monkeypatch.setattr(engine_module, "_COMPILING_S", {})
+    monkeypatch.setattr(engine_module, "_fastest", lambda rows: rows[0])
+    hubel.fit(pictures, output=tmp_path / "run", batch_size=16, epochs=1)
+    known = loaded(cost(*words))["prediction"]
+    assert known["engine"] == "cpu, fp32, contiguous"
+    assert known["notes"] == ["engine: fp32, contiguous, which an earlier fit of the same measured"]
+    other = loaded(cost(*words, "--batch-size", 8))["prediction"]
+    assert other["engine"] == likely["engine"]
+    asked = loaded(cost(*words, "--engine", "fp32"))["prediction"]
+    assert (asked["engine"], asked["notes"]) == ("cpu, fp32, channels_last", [])
+
+
+def test_what_a_fit_does_besides_is_said(cost):
+    found = loaded(cost("simple", "--input", "1x64x64", "--batch-size", 2, "--predict", "--json"))
+    assert "begins on pictures of 0.75 of the side" in found["prediction"]["notes"][1]
 
 
 def test_the_prediction_reads_at_80_columns(cost):
@@ -289,6 +319,8 @@ def test_the_prediction_reads_at_80_columns(cost):
         (("simple", "--data", "nowhere"), "DATA 'nowhere' is neither a path"),
         (("simple", "--data", "digits", "--task", "clasify"), "did you mean 'classify'"),
         (("simple", "--device", "gpu"), "--device 'gpu' cannot be used here"),
+        (("simple", "--engine", "graphs,fp32", "--device", "cpu"), "--engine 'graphs' are CUDA"),
+        (("simple", "--engine", "fast"), "--engine: write auto, or one of fp32"),
     ],
 )
 def test_what_is_wrong_with_the_settings_is_told(refused, words, message):

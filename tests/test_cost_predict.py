@@ -1,6 +1,7 @@
 """Predicted times and memory: what they are made of. How true they are, benchmarks/cost.py says."""
 
 import json
+import threading
 from dataclasses import replace
 
 import pytest
@@ -16,8 +17,11 @@ from hubel.cost.predict import Estimate, predict
 from hubel.cost.probe import Probe, Timings
 from hubel.cost.replay import Timed, replay
 from hubel.cost.trace import trace
+from hubel.cost.updates import update_of
 from hubel.cost.words import seconds_words
 from hubel.engine import Engine
+from hubel.train.composite import Composite
+from hubel.train.muon import Muon
 
 CPU = torch.device("cpu")
 PROBE = Probe(1e11, 1e10, 2e-4, 1e-9, 1e-6, 700_000_000)
@@ -148,7 +152,7 @@ def test_the_peak_is_what_torchs_allocator_counts(shape):
     params = sum(p.nbytes for p in model.parameters())
     for step, mode in ((training, True), (inference, False)):
         most, steady = peak_bytes(
-            model, shape, training=mode, autocast=None, channels_last=False, states=2
+            model, shape, training=mode, autocast=None, channels_last=False, kept=2 * params
         )
         assert steady == params * (3 if mode else 1)
         assert most - steady - input.nbytes == pytest.approx(measured_peak(step), rel=0.01)
@@ -297,7 +301,80 @@ def test_a_fit_is_its_steps_its_validation_and_its_ends(tmp_path):
     step_s = found.step_s.value + fit.batch_s
     validation_s = found.inference_s.value * facts.num_val / 50
     assert fit.epoch_s.value == pytest.approx(step_s * facts.num_train / 50 + validation_s)
-    assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + 2 * validation_s)
+    # A look at the untrained network, and at the end one view of half of the pictures, three of
+    # the others: digits are not mirrored.
+    assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + (1 + 2) * validation_s)
+    plain = predict_fit(found, facts, replace(config, tta="none", hard_share=0.5), engine)
+    assert plain.steps == -(-(facts.num_train - facts.num_train // 2) // 50)
+    single = predict_fit(found, replace(facts, num_train=101), config, engine)
+    assert single.steps == 2  # the one left over joins the second
+
+
+def muon(model):
+    """As hubel's own recipe divides it: filters to one optimizer, the rest to the other."""
+    filters = [p for p in model.parameters() if p.ndim > 2]
+    rest = [p for p in model.parameters() if p.ndim <= 2]
+    return Composite(Muon(filters, 0.1), torch.optim.AdamW(rest, fused=True))
+
+
+def test_the_optimizers_step_is_recorded_without_a_number():
+    model = nn.Sequential(
+        nn.Conv2d(8, 4, 3), nn.Conv2d(4, 6, 1), nn.Conv2d(6, 4, 1), nn.Linear(4, 3)
+    )
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    found = update_of(model, muon, channels_last=True)
+    # Five rounds of G = X·Xᵀ, G·G and (…)·X on the smaller side; equal shapes are one product.
+    products = [op for op in found.operations if op.gemms]
+    expected = sum(5 * (2 * r * r * c + r**3) for r, c in ((4, 72), (4, 6), (4, 6)))
+    assert sum(op.macs for op in products) == expected
+    assert sorted(found.adam_sizes) == [3, 4, 4, 6, 12]
+    real = muon(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    real.step()
+    tensors = [t for state in real.state.values() for t in state.values()]
+    assert found.kept_bytes == sum(t.nbytes for t in tensors)
+    assert 3 * 4 * 4 * 72 < found.passing_bytes < 12 * 4 * 4 * 72
+    model.zero_grad()
+    model.load_state_dict(before)
+    again = update_of(model.to("meta"), muon, channels_last=True)
+    assert [op.call.key for op in again.operations] == [op.call.key for op in found.operations]
+
+
+def test_the_optimizers_step_leaves_the_network_as_it_was():
+    model = built().eval()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    update_of(model, muon, channels_last=True)
+    assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
+    assert all(p.grad is None and isinstance(p, nn.Parameter) for p in model.parameters())
+    assert not model.training
+    model.requires_grad_(False)
+    assert update_of(model, muon, channels_last=True).adam_sizes == ()
+
+
+def test_a_network_that_cannot_be_copied_counts_as_adams():
+    model = nn.Linear(4, 3)
+    model.lock = threading.Lock()
+    found = update_of(model, muon, channels_last=False)
+    assert (found.adam_sizes, found.kept_bytes) == ((12, 3), 2 * 4 * 15)
+
+
+def test_the_optimizer_and_slow_weights_are_in_the_step(tmp_path):
+    model, engine = built(), Engine(CPU, "fp32")
+    plain = predict(model, (3, 8, 8), 4, engine, Known(tmp_path))
+    found = predict(model, (3, 8, 8), 4, engine, Known(tmp_path), optimizer=muon)
+    update = update_of(model, muon, channels_last=True)
+    replayed_s = sum(1e-9 * op.call.bytes for op in update.operations)
+    adam_s = 1e-9 * sum(update.adam_sizes) + 1e-6 * len(update.adam_sizes)
+    assert found.outside_s == pytest.approx(2e-4 + replayed_s + adam_s)
+    assert found.step_s.value - plain.step_s.value == pytest.approx(
+        found.outside_s - plain.outside_s
+    )
+    slow = predict(model, (3, 8, 8), 4, engine, Known(tmp_path), optimizer=muon, lookahead=5)
+    size = sum(t.nbytes for t in model.state_dict().values())
+    assert slow.outside_s - found.outside_s == pytest.approx(4 * size / 1e10 / 5)
+    assert slow.step_bytes.value > found.step_bytes.value
+    assert slow.inference_bytes == found.inference_bytes == plain.inference_bytes
 
 
 def test_seconds_in_words_never_round_to_sixty():

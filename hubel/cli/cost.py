@@ -1,6 +1,7 @@
 """`hubel cost MODEL --input 3x224x224`: what a network costs before it runs."""
 
 import json as json_module
+import textwrap
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -17,9 +18,15 @@ if TYPE_CHECKING:
     from hubel.cost.fit_cost import DataFacts, FitPrediction
     from hubel.cost.predict import Prediction
     from hubel.cost.summary import Cost
-    from hubel.engine import Engine
 
 __all__ = ["cost"]
+
+
+_ENGINES = {
+    "asked for": "",
+    "likely": "engine: {}, the likely best here; hubel fit measures first, --engine pins one",
+    "measured by an earlier fit": "engine: {}, which an earlier fit of the same measured",
+}
 
 
 def cost(
@@ -54,6 +61,12 @@ def cost(
         None, "--num-classes", help="Outputs. (default: the network's own)"
     ),
     device: str = typer.Option("auto", "--device", help="The device to predict for."),
+    arithmetic: str = typer.Option(
+        "auto",
+        "--engine",
+        help="As of hubel fit; auto: what an earlier fit of the same measured, else the likely "
+        "best.",
+    ),
     prediction: bool = typer.Option(
         True, "--predict/--no-predict", help="Predict times and memory on this machine."
     ),
@@ -78,7 +91,13 @@ def cost(
         if epochs is not None:
             raise UserError("--epochs counts passes over --data; give both, or leave it out")
         settings.setdefault("batch_size", 32)
-    config = FitConfig.from_settings({**settings, "data": data or "", "device": device})
+    if batch_size is not None and batch_size < 1:
+        raise UserError(
+            f"--batch-size takes a number of pictures from 1, got {batch_size}; leave it out for "
+            f"32, or with --data what a fit would take"
+        )
+    settings |= {"data": data or "", "device": device, "engine": arithmetic}
+    config = FitConfig.from_settings(settings)
     if depth is not None and depth < 1:
         raise UserError(
             f"--depth takes a number from 1, got {depth}; 1 has one row a stage, more has more rows"
@@ -93,11 +112,13 @@ def cost(
     from hubel.named_network import named_network, written_shape
     from hubel.tasks import TASKS
 
-    engine = choose_engine(config)
+    choose_engine(config)  # one that the device has not got is told at once
     shape = None if input is None else written_shape(input)
     facts = None
     if data is not None:
         from hubel.cost.fit_cost import facts_of
+        from hubel.train.batch_size import bounded_batch_size
+        from hubel.train.recipe import settle_batch_size
 
         if shape is not None:
             config = replace(config, img_size=shape[1:])
@@ -108,20 +129,25 @@ def cost(
                 f"out, or give {format_shape(facts.in_channels, *shape[1:])}"
             )
         shape = facts.input_shape
+        config = settle_batch_size(config, facts.num_train)
+        config, _ = bounded_batch_size(config, facts.num_train)
         if not Path(model).expanduser().is_dir():
             num_classes = num_classes or TASKS[task].num_outputs(len(facts.classes))
     TASKS[task]  # an unknown one is told
     predicted = fit = None
+    notes: list[str] = []
     with only_the_document(json):
         network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
         found = replace(_counted(network, shape, config.batch_size, model), model=model)
         if prediction:
-            predicted, fit = _predicted(network, shape, config, engine, facts, again=again)
+            predicted, fit, notes = _predicted(network, shape, config, facts, again=again)
             found = found.timed(predicted.layers)
     if json:
         rows = found.rows if depth is None else blocks(found.rows, depth)
         document = found.to_json(rows)
         document["prediction"] = None if predicted is None else predicted.to_json()
+        if predicted is not None:
+            document["prediction"]["notes"] = notes
         if predicted is not None and fit is not None:
             document["prediction"]["fit"] = fit.to_json()
         print(json_module.dumps(document, allow_nan=False))
@@ -130,28 +156,32 @@ def cost(
     if predicted is not None:
         print()
         print("\n".join(prediction_lines(found, predicted, fit, depth)))
+        for note in notes:
+            print(textwrap.fill(note, 80))
 
 
 def _predicted(
     network: "nn.Module",
     shape: tuple[int, ...],
     config: FitConfig,
-    engine: "Engine",
     facts: "DataFacts | None",
     *,
     again: bool,
-) -> "tuple[Prediction, FitPrediction | None]":
-    """For this machine, and for a fit on the data where there is some."""
+) -> "tuple[Prediction, FitPrediction | None, list[str]]":
+    """For this machine, and for a fit on the data where there is some; what is to be said of it."""
     from hubel.cost.fit_cost import predict_fit
-    from hubel.cost.predict import predict
     from hubel.cost.probe import Timings
     from hubel.engine import keep_freed_memory
+    from hubel.train.forecast import forecast, left_out, likely_engine
 
     keep_freed_memory()  # as a fit does
+    engine, how = likely_engine(config, network, shape)
     timings = Timings(engine, again=again)
-    found = predict(network, shape, config.batch_size, engine, timings)
+    found = forecast(config, network, shape, engine, timings)
     timings.save()
-    return found, None if facts is None else predict_fit(found, facts, config, engine)
+    notes = [_ENGINES[how].format(engine.words), *left_out(config, shape, engine)]
+    fit = None if facts is None else predict_fit(found, facts, config, engine)
+    return found, fit, [note for note in notes if note]
 
 
 def _counted(network: "nn.Module", shape: tuple[int, ...], batch_size: int, name: str) -> "Cost":

@@ -15,12 +15,13 @@ from hubel.data.augment import Augment
 from hubel.data.cache import Problem
 from hubel.data.cache_build import look
 from hubel.data.ingest import Reader, num_workers
-from hubel.data.loader import Loader
+from hubel.data.loader import Loader, batches_of
 from hubel.data.prepare import input_size
 from hubel.data.preprocess import Preprocess
 from hubel.data.source import Source, UnreadableSampleError, open_source
 from hubel.data.split import split_source
 from hubel.engine import Engine
+from hubel.views import views_about
 
 __all__ = ["DataFacts", "FitPrediction", "facts_of", "predict_fit"]
 
@@ -117,14 +118,19 @@ def predict_fit(
 
     `prediction` is for batches of `config.batch_size`; the last, smaller one counts for its share.
     """
-    steps = -(-facts.num_train // config.batch_size)
+    if config.flip == "auto":
+        config = replace(config, flip="alternating" if facts.flip_safe else "none")
+    visited = facts.num_train - int((1 - config.hard_share) * facts.num_train)
+    steps = batches_of(visited, config.batch_size)
     batch_s = _batch_s(facts, config, engine)
     made = Estimate.within(batch_s, 1.15)
-    train_s = prediction.step_s.plus(made).times(facts.num_train / config.batch_size)
+    train_s = prediction.step_s.plus(made).times(visited / config.batch_size)
     validation_s = prediction.inference_s.times(facts.num_val / prediction.batch_size)
     epoch_s = train_s.plus(validation_s)
-    # Untrained, and the best at the end: the latter in float32, which takes about twice as long.
-    beside_s = validation_s.times(1.0 + (1.0 if engine.precision == "fp32" else 2.0))
+    # Untrained, and the best at the end: the latter in float32, which takes about twice as long,
+    # and averaged over views of each picture where the recipe asks for it.
+    views = views_about(config.tta, config.flip)
+    beside_s = validation_s.times(1.0 + views * (1.0 if engine.precision == "fp32" else 2.0))
     return FitPrediction(
         facts, config.epochs, steps, batch_s, epoch_s, epoch_s.times(config.epochs).plus(beside_s)
     )
@@ -163,8 +169,6 @@ def _batch_s(facts: DataFacts, config: FitConfig, engine: Engine) -> float:
         np.zeros((n, len(facts.size)), np.int32),
         np.ones(n, np.uint8),
     )
-    if config.flip == "auto":
-        config = replace(config, flip="alternating" if facts.flip_safe else "none")
     scale = 255.0 if facts.dtype == "uint8" else 1.0
     zeros = (0.0,) * facts.in_channels
     loader = Loader(

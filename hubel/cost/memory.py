@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins
 
-__all__ = ["peak_bytes"]
+__all__ = ["Live", "peak_bytes"]
 
 
 def peak_bytes(
@@ -27,17 +27,17 @@ def peak_bytes(
     training: bool,
     autocast: torch.dtype | None,
     channels_last: bool,
-    states: int = 2,
+    kept: int = 0,
 ) -> tuple[int, int]:
     """Bytes of all tensors at the worst moment of a step on `input_shape` (n, c, *spatial), and
     of those among them that stay from step to step.
 
-    The latter are parameters and buffers, with `training` also the optimizer's `states` a
-    trained parameter (AdamW has 2). What libraries take for themselves is not counted.
+    The latter are parameters and buffers, with `training` also `kept` bytes, the optimizer's.
+    What libraries take for themselves is not counted.
     """
 
     def run(fake: FakeTensorMode | None) -> tuple[int, int]:
-        live = _Live()
+        live = Live()
         with contextlib.ExitStack() as stack:
             if fake is not None:
                 stack.enter_context(fake)
@@ -48,7 +48,6 @@ def peak_bytes(
             for twin in twins:
                 live.hold(twin)
             steady = live.held
-            optimizer = sum(states * twin.nbytes for twin in twins if twin.requires_grad)
             input = torch.zeros(tuple(input_shape))
             if channels_last:
                 input = in_channels_last(input)
@@ -62,12 +61,15 @@ def peak_bytes(
             del output
             if wanted:
                 torch.autograd.backward(wanted, [torch.ones_like(t) for t in wanted])
-        return live.peak + optimizer, steady + optimizer
+        beside = kept if training else 0
+        return live.peak + beside, steady + beside
 
     return on_stand_ins(model, training, run)
 
 
-class _Live(TorchDispatchMode):
+class Live(TorchDispatchMode):
+    """What memory is held while it is on, as far as it saw it taken; `peak` is the most."""
+
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}  # by the storage's address
@@ -75,6 +77,7 @@ class _Live(TorchDispatchMode):
         self.peak = 0
 
     def hold(self, tensor: torch.Tensor) -> None:
+        """Count the memory of `tensor` until nobody has it any more."""
         storage = tensor.untyped_storage()
         if storage._cdata not in self.alive:
             size = storage.nbytes()

@@ -2,8 +2,9 @@
 
 The work is counted (`trace`: every operation, forward and backward, in the arithmetic and memory
 order in which the engine will run it), each distinct operation is timed once on this machine
-(`replay`), and the sum, with what loss and optimizer add (`probe`), is the prediction. A replayed
-operation is called from Python, which costs about what module and autograd cost in the network.
+(`replay`), and the sum, with what the loss adds (`probe`), is the prediction; the optimizer's
+operations are recorded and timed like the network's (`updates`). A replayed operation is called
+from Python, which costs about what module and autograd cost in the network.
 A batch too large for the probe's time is replayed on fewer pictures and scaled by its work.
 """
 
@@ -17,6 +18,7 @@ from hubel.cost.memory import peak_bytes
 from hubel.cost.probe import Probe, Timings, dtype_of
 from hubel.cost.records import LayerTime, Operation, Trace
 from hubel.cost.trace import trace
+from hubel.cost.updates import MakeOptimizer, Update, adamw, update_of
 from hubel.engine import Engine
 
 __all__ = ["PROBE_LIMIT_S", "Estimate", "Prediction", "predict"]
@@ -138,11 +140,15 @@ def predict(
     batch_size: int,
     engine: Engine,
     timings: Timings,
+    *,
+    optimizer: MakeOptimizer = adamw,
+    lookahead: int = 0,
 ) -> Prediction:
     """The times and memory of `model` on `batch_size` inputs of `input_shape` (c, *spatial).
 
     Nothing of the network runs; its operations do, one by one, on tensors of their own, unless
-    `timings` knows them. `timings.save()` keeps what was measured.
+    `timings` knows them. `timings.save()` keeps what was measured. `optimizer` makes what trains
+    the network; with `lookahead` its weights are pulled to slow copies every so many steps.
     """
     probe = timings.probe
     passes = {
@@ -155,8 +161,7 @@ def predict(
         small = full
         if pictures < batch_size:
             small = _trace(model, input_shape, pictures, engine, training)
-        left_s = max(PROBE_LIMIT_S - timings.measured_s, 1.0)
-        timed[training] = list(_timed(full, small, timings, left_s / 2))
+        timed[training] = list(_timed(full, small, timings, _left_s(timings) / 2))
     layers: dict[str, LayerTime] = {}
     for training, operations in timed.items():
         for one in operations:
@@ -164,17 +169,19 @@ def predict(
             layers[one.layer] = so_far.plus(one.as_layer(training, probe))
     inference_s = sum(layer.inference_s for layer in layers.values())
     step_s = sum(layer.step_s for layer in layers.values())
-    trained = [p.numel() for p in model.parameters() if p.requires_grad]
-    optimizer_s = sum(trained) * probe.adam_s + len(trained) * probe.adam_tensor_s
-    outside_s = probe.step_s + optimizer_s
+    update = update_of(model, optimizer, channels_last=engine.channels_last)
+    slow_bytes = sum(t.nbytes for t in model.state_dict().values()) if lookahead else 0
+    outside_s = probe.step_s + _update_s(update, timings)
+    if lookahead:  # both copies are read and written
+        outside_s += 4 * slow_bytes / probe.bytes_per_s / lookahead
     replayed_s = sum(t.seconds for t in timed[True] if t.replayed)
     return Prediction(
         str(engine),
         batch_size,
         Estimate.within(step_s + outside_s, _WITHIN),
         Estimate.within(inference_s, _WITHIN),
-        _memory(model, input_shape, batch_size, engine, probe, training=True),
-        _memory(model, input_shape, batch_size, engine, probe, training=False),
+        _memory(model, input_shape, batch_size, engine, probe, update, slow_bytes),
+        _memory(model, input_shape, batch_size, engine, probe, None, 0),
         layers,
         outside_s,
         replayed_s / step_s if step_s else 1.0,
@@ -182,6 +189,24 @@ def predict(
         probe.base_bytes,
         timings.measured_s,
     )
+
+
+def _left_s(timings: Timings) -> float:
+    """Of the limit, for timing; a second at least."""
+    return max(PROBE_LIMIT_S - timings.measured_s, 1.0)
+
+
+def _update_s(update: Update, timings: Timings) -> float:
+    """Of one step of the optimizer."""
+    probe = timings.probe
+    seconds = sum(update.adam_sizes) * probe.adam_s + len(update.adam_sizes) * probe.adam_tensor_s
+    calls = dict.fromkeys(op.call for op in update.operations if op.call is not None)
+    known = timings.of(list(calls), _left_s(timings) / 2) if calls else {}
+    for operation in update.operations:
+        timed = known.get(operation.call) if operation.call is not None else None
+        roofline_s = probe.roofline_s(operation.macs, _bytes(operation))
+        seconds += roofline_s if timed is None else timed.seconds
+    return seconds
 
 
 def _trace(
@@ -248,16 +273,21 @@ def _memory(
     batch_size: int,
     engine: Engine,
     probe: Probe,
-    *,
-    training: bool,
+    update: Update | None,
+    slow_bytes: int,
 ) -> Estimate:
+    """Of the process in a training step with `update`, or in inference without."""
     tensors, steady = peak_bytes(
         model,
         (batch_size, *input_shape),
-        training=training,
+        training=update is not None,
         autocast=dtype_of(engine),
         channels_last=engine.channels_last,
+        kept=0 if update is None else update.kept_bytes + slow_bytes,
     )
+    if update is not None:  # the backward pass is over then, and the gradients are there
+        gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+        tensors = max(tensors, steady + gradients + update.passing_bytes)
     beside = 0.0
     if engine.device.type == "cpu":
         beside = min(tensors, _SCRATCH_BYTES) + _FRAGMENTED * (tensors - steady)

@@ -31,7 +31,7 @@ _ADAM_ELEMENTS = 4 << 20
 
 def dtype_of(engine: Engine) -> torch.dtype | None:
     """The dtype to which the engine's autocast lowers; None where it does not."""
-    return {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}[engine.precision]
+    return {"bf16": torch.bfloat16, "fp16": torch.float16}.get(engine.precision)
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,8 @@ class Timings:
         """Measured at its first use."""
         if self._probe is None:
             started = time.perf_counter()
-            self._probe = _measured(self.engine)
+            with self.engine.products():
+                self._probe = _measured(self.engine)
             self.measured_s += time.perf_counter() - started
         return self._probe
 
@@ -99,8 +100,9 @@ class Timings:
         new = [call for call in keys if keys[call] not in self._calls]
         if new:
             started = time.perf_counter()
-            for call, timed in replay(new, self.engine.device, limit_s).items():
-                self._calls[keys[call]] = list(dataclasses.astuple(timed))
+            with self.engine.products():
+                for call, timed in replay(new, self.engine.device, limit_s).items():
+                    self._calls[keys[call]] = list(dataclasses.astuple(timed))
             self.measured_s += time.perf_counter() - started
         return {c: Timed(*self._calls[k]) for c, k in keys.items() if k in self._calls}
 

@@ -28,7 +28,7 @@ from hubel.cost.operations import conv_case, gemms_of, kind_of, plain_name
 from hubel.cost.records import Layer, Operation, Trace
 from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins, tensors_of
 
-__all__ = ["trace"]
+__all__ = ["operation_of", "trace"]
 
 # What a module is called, by a part of its class's name; the rest goes by its operations.
 _UNIT_KINDS = (
@@ -365,6 +365,17 @@ def _operation(
         conv_case(func, bound),
         call,
     )
+
+
+def operation_of(
+    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], result: Any
+) -> Operation:
+    """The record of `func(*args, **kwargs)`, which gave `result`, outside of any network."""
+    bound = _bind(func, args, kwargs)
+    inputs = [t for t in pytree.tree_leaves(bound) if isinstance(t, torch.Tensor)]
+    outputs = [t for t in pytree.tree_leaves(result) if isinstance(t, torch.Tensor)]
+    call = call_of(func, args, kwargs)
+    return _operation(func, call, bound, inputs, outputs, frozenset())
 
 
 def _bytes(tensor: torch.Tensor) -> int:

@@ -19,7 +19,7 @@ from hubel.data.preprocess import Preprocess
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
-__all__ = ["Batch", "Loader", "Transform", "evaluation_batch", "resident"]
+__all__ = ["Batch", "Loader", "Transform", "batches_of", "evaluation_batch", "resident"]
 
 _EVALUATION_BYTES = 64 << 20  # float input of an evaluation batch, at most
 _RESIDENT = 0.2  # of the free memory of a GPU, for the pixels of the whole set
@@ -27,6 +27,18 @@ _CHUNK_BYTES = 8 << 20  # float input made at once: a few batches, small enough 
 
 Transform = Callable[[torch.Tensor, int], torch.Tensor]
 """transform(picture uint8 (h, w, c), seed) -> picture of the same type and layout."""
+
+
+def batches_of(num_samples: int, batch_size: int) -> int:
+    """Batches in an epoch over `num_samples`; the last may be smaller, none is dropped.
+
+    A single sample that is left over joins the batch before it: batch norm may need two.
+
+    >>> [batches_of(n, 8) for n in (1, 8, 9, 10)]
+    [1, 1, 1, 2]
+    """
+    whole, left = divmod(num_samples, batch_size)
+    return whole if left == 0 or (left == 1 and whole > 0) else whole + 1
 
 
 def evaluation_batch(store: Store) -> int:
@@ -108,12 +120,8 @@ class Loader:
     resident: torch.Tensor | None = None
 
     def __len__(self) -> int:
-        """Batches in an epoch; the last may be smaller, none is dropped.
-
-        A single sample that is left over joins the batch before it: batch norm may need two.
-        """
-        whole, left = divmod(self._visited, self.batch_size)
-        return whole if left == 0 or (left == 1 and whole > 0) else whole + 1
+        """Batches in an epoch; see `batches_of`."""
+        return batches_of(self._visited, self.batch_size)
 
     @property
     def _visited(self) -> int:

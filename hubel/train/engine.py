@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from hubel.config import parse_engine
+from hubel.config import FitConfig, parse_engine
 from hubel.data.cache_folder import default_folder
 from hubel.data.loader import Batch
 from hubel.engine import Engine, precisions_of
@@ -28,9 +28,11 @@ from hubel.runs import write_atomic
 from hubel.train.loop import Training
 from hubel.train.optimizers import use_precision
 from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
+from hubel.world import World
 
 __all__ = [
     "Choice",
+    "known_engine",
     "measured_engine",
     "settle_engine",
     "use_engine",
@@ -176,7 +178,8 @@ def measured_engine(
     `t` is left as it is, its random streams too. `cache` is the folder of verdicts; by
     default it lies in hubel's cache folder.
     """
-    key = _key(t)
+    shape = (t.loader.store.in_channels, *t.loader.store.size)
+    key = _key(t.config, t.model, shape, t.engine.device, t.group.world)
     file = _verdict_file(key, cache)
     known = _read(file, key, t.engine.device) if t.group.world.first else None
     text = t.group.text(json.dumps(known.to_json()) if known else "")
@@ -191,6 +194,19 @@ def measured_engine(
     if complete and t.group.world.first:
         _write(file, key, choice)
     return choice
+
+
+def known_engine(
+    config: FitConfig,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    device: torch.device,
+    cache: Path | None = None,
+) -> Engine | None:
+    """What an earlier fit by `config` of such a network on inputs (c, *spatial) measured."""
+    key = _key(config, model, input_shape, device, World())
+    known = _read(_verdict_file(key, cache), key, device)
+    return None if known is None else Engine.of(device, known.engine)
 
 
 def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
@@ -298,21 +314,25 @@ def _simplicity(engine: Engine) -> tuple[int, int, bool]:
 # The verdicts on disk
 
 
-def _key(t: Training) -> str:
+def _key(
+    config: FitConfig,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    device: torch.device,
+    world: World,
+) -> str:
     """Everything that the verdict depends on, as a text."""
-    device = t.engine.device
     return json.dumps(
         {
             "hubel": importlib.metadata.version("hubel"),
             "torch": torch.__version__,
             "device": _device_name(device),
             "threads": torch.get_num_threads(),
-            "network": hashlib.sha256(repr(t.model).encode()).hexdigest(),
-            "learning": sum(p.numel() for p in t.model.parameters() if p.requires_grad),
-            "input": [t.config.batch_size, t.at.accumulate, t.loader.store.in_channels,
-                      *t.loader.store.size],
-            "optimizer": type(t.optimizer).__name__,
-            "processes": t.group.world.local_size,
+            "network": hashlib.sha256(repr(model).encode()).hexdigest(),
+            "frozen": [config.freeze, config.whitening],
+            "input": [config.batch_size, config.accumulate, *input_shape],
+            "optimizer": config.optimizer,
+            "processes": world.local_size,
         }
     )  # fmt: skip
 

@@ -31,7 +31,7 @@ from hubel.train.profile import Profile
 from hubel.train.recipe import settle_batch_size
 from hubel.train.setup import assemble, optimizer_for, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
-from hubel.views import views_at_most, with_views
+from hubel.views import views_about, with_views
 from hubel.world import World
 
 __all__ = ["fit", "resume"]
@@ -289,9 +289,7 @@ def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: f
     optimizer's state and the finished network, of which the first checkpoint had a part.
     """
     slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
-    views: float = views_at_most(t.config.tta, t.config.flip)
-    if t.config.tta == "unsure":
-        views = (1 + views) / 2  # half of the pictures, say
+    views = views_about(t.config.tta, t.config.flip)
     return (1 + slower * views) * validation_s + 4 * writing_s + 0.3
 
 

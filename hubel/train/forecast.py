@@ -1,0 +1,68 @@
+"""What a fit would do, for `hubel cost` to predict: by which engine, with which optimizer."""
+
+import torch
+from torch import nn
+
+from hubel.config import FitConfig
+from hubel.cost.predict import Prediction, predict
+from hubel.cost.probe import Timings
+from hubel.engine import Engine, choose_engine
+from hubel.train.engine import known_engine
+from hubel.train.freezing import make_freezing
+from hubel.train.optimizers import use_precision
+from hubel.train.progressive import SMALLEST_SIDE
+from hubel.train.setup import optimizer_for
+
+__all__ = ["forecast", "left_out", "likely_engine"]
+
+
+def likely_engine(
+    config: FitConfig, model: nn.Module, input_shape: tuple[int, ...]
+) -> tuple[Engine, str]:
+    """The engine by which `config` would train `model` on (c, *spatial), and how that is known.
+
+    Raises `UserError` for an engine that the device has not got.
+    """
+    engine = choose_engine(config)
+    if config.engine != "auto":
+        return engine, "asked for"
+    known = known_engine(config, model, input_shape, engine.device)
+    return (engine, "likely") if known is None else (known, "measured by an earlier fit")
+
+
+def forecast(
+    config: FitConfig,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    engine: Engine,
+    timings: Timings,
+) -> Prediction:
+    """The prediction for `model` with the optimizer of `config`."""
+
+    def optimizer(twin: nn.Module) -> torch.optim.Optimizer:
+        made = optimizer_for(twin, config, make_freezing(twin, config), input_shape)
+        use_precision(made, engine.precision)
+        return made
+
+    return predict(
+        model,
+        input_shape,
+        config.batch_size,
+        engine,
+        timings,
+        optimizer=optimizer,
+        lookahead=config.lookahead,
+    )
+
+
+def left_out(config: FitConfig, input_shape: tuple[int, ...], engine: Engine) -> list[str]:
+    """What a fit by `config` does that the prediction does not know, in sentences."""
+    found = []
+    if config.progressive < 1.0 and min(input_shape[1:]) >= SMALLEST_SIDE:
+        found.append(
+            f"not included: a fit begins on pictures of {config.progressive:g} of the side, which "
+            f"is quicker (--progressive 1 of hubel fit turns it off)"
+        )
+    if engine.compiled:
+        found.append("not included: what compiling saves; times are of the network as written")
+    return found
