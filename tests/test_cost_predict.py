@@ -21,6 +21,7 @@ from hubel.cost.updates import update_of
 from hubel.cost.words import seconds_words
 from hubel.engine import Engine
 from hubel.train.composite import Composite
+from hubel.train.forecast import forecast
 from hubel.train.muon import Muon
 
 CPU = torch.device("cpu")
@@ -357,6 +358,34 @@ def test_a_network_that_cannot_be_copied_counts_as_adams():
     model.lock = threading.Lock()
     found = update_of(model, muon, channels_last=False)
     assert (found.adam_sizes, found.kept_bytes) == ((12, 3), 2 * 4 * 15)
+
+
+class LooksAtNumbers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.hidden, self.last = nn.Conv2d(3, 8, 3), nn.Linear(8, 8), nn.Linear(8, 2)
+        self.also = nn.Linear(8, 8)
+        self.also.weight = self.hidden.weight
+
+    def forward(self, input):
+        features = self.hidden(self.first(input).mean((2, 3)))
+        features = features if float(features.detach().max()) > 1 else 2 * features
+        return self.last(self.also(features))
+
+
+def test_a_forecast_has_the_recipes_optimizer_for_any_network(tmp_path):
+    """One that has to be run to know its roles, and a weight in two places."""
+    config = FitConfig(batch_size=128)
+    model = LooksAtNumbers()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    timings = Known(tmp_path)
+    found = forecast(config, model, (3, 8, 8), timings.engine, timings)
+    products = [call for call in timings.asked if "bmm" in str(call.func)]
+    shapes = {leaf.shape for call in products for leaf in call.leaves if hasattr(leaf, "shape")}
+    assert shapes == {(1, 8, 8)}  # the tied matrix once; first and last are AdamW's
+    plain = replace(config, optimizer="adamw", lookahead=0)
+    assert forecast(plain, model, (3, 8, 8), timings.engine, timings).outside_s < found.outside_s
+    assert all(torch.equal(tensor, before[n]) for n, tensor in model.state_dict().items())
 
 
 def test_the_optimizer_and_slow_weights_are_in_the_step(tmp_path):

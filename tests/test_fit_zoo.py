@@ -109,15 +109,17 @@ def test_no_batch_norm_gets_a_single_sample(one_left_over, tmp_path, parts):
     assert run.folder.log()[0]["step"] == 2
 
 
-@pytest.mark.parametrize(("batch_size", "parts"), [(1, 1), (16, 16)])
+@pytest.mark.parametrize(
+    ("batch_size", "parts", "engine"), [(1, 1, "fp32"), (16, 16, "fp32"), (16, 16, "auto")]
+)
 def test_parts_of_one_sample_that_were_asked_for_are_explained(
-    one_left_over, tmp_path, batch_size, parts
+    one_left_over, tmp_path, batch_size, parts, engine
 ):
     message = (
         rf"--model 'mobilenet_v3' averages in training .*--batch-size {batch_size} in {parts} "
         rf"parts, of 33 training samples; give larger batches, fewer parts"
     )
-    settings = {**ONE_PLACE, "batch_size": batch_size, "accumulate": parts}
+    settings = {**ONE_PLACE, "batch_size": batch_size, "accumulate": parts, "engine": engine}
     with pytest.raises(UserError, match=message):
         hubel.fit(one_left_over, output=tmp_path / "run", **settings)
 
