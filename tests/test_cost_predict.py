@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 from hubel.config import FitConfig
 from hubel.cost.calls import Call, TensorSpec, call_of
 from hubel.cost.fit_cost import facts_of, predict_fit
-from hubel.cost.memory import peak_bytes
+from hubel.cost.memory import held
 from hubel.cost.predict import Estimate, predict
 from hubel.cost.probe import Probe, Timings
 from hubel.cost.replay import Timed, replay
@@ -146,17 +146,18 @@ def test_the_peak_is_what_torchs_allocator_counts(shape):
         model(input)
 
     params = sum(p.nbytes for p in model.parameters())
-    for step, mode in ((training, True), (inference, False)):
-        most, steady = peak_bytes(
-            model, shape, training=mode, autocast=None, channels_last=False, states=2
+    for step, mode in ((training, True), (inference, False)):  # the wide map is the largest
+        found = held(model, shape, training=mode, autocast=None, channels_last=False, states=2)
+        assert found.steady == params * (3 if mode else 1)
+        assert found.most - found.steady - input.nbytes == pytest.approx(
+            measured_peak(step), rel=0.01
         )
-        assert steady == params * (3 if mode else 1)
-        assert most - steady - input.nbytes == pytest.approx(measured_peak(step), rel=0.01)
+        assert found.largest_map == 4 * 544 * input.numel() // 64  # the two branches, joined
 
 
 def test_the_peak_leaves_the_network_as_it_was():
     model = built().eval()
-    peak_bytes(model, (2, 3, 8, 8), training=True, autocast=None, channels_last=True)
+    held(model, (2, 3, 8, 8), training=True, autocast=None, channels_last=True)
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
 
