@@ -299,6 +299,8 @@ def test_a_fit_is_its_steps_its_validation_and_its_ends(tmp_path):
     validation_s = found.inference_s.value * facts.num_val / 50
     assert fit.epoch_s.value == pytest.approx(step_s * facts.num_train / 50 + validation_s)
     assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + 2 * validation_s)
+    # A checkpoint copies all that stays, and writes it from memory.
+    assert fit.fit_bytes.value - found.step_bytes.value > 2 * found.steady_bytes
 
 
 def test_seconds_in_words_never_round_to_sixty():
@@ -311,3 +313,39 @@ def test_a_call_is_told_apart_by_its_arithmetic():
     one = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.float32),), None)
     other = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.bfloat16),), None)
     assert one.key != other.key
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.LSTM(24, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, input):
+        return self.last(self.layer(input.transpose(1, 2).flatten(2))[0][:, -1])
+
+
+def test_a_recurrent_layer_is_never_made_again(tmp_path):
+    """It keeps private records in a tensor; on other numbers it would end the process."""
+    timings = Known(tmp_path)
+    found = predict(Recurrent(), (3, 8, 8), 4, Engine(CPU, "fp32"), timings)
+    assert not [call for call in timings.asked if "rnn" in str(call.func)]
+    assert 0 < found.replayed_share < 1
+    assert found.layers["layer"].step_s > 0
+
+
+def test_a_busy_machine_is_told_and_widens_the_interval(tmp_path, monkeypatch):
+    class Scattered(Known):
+        def of(self, calls, limit_s):
+            return {call: Timed(1e-3, 0.4e-3, 1.6e-3) for call in calls}
+
+    monkeypatch.setattr("hubel.cost.predict._load", lambda: 0.5)
+    engine = Engine(CPU, "fp32")
+    calm = predict(built(), (3, 8, 8), 4, engine, Known(tmp_path))
+    found = predict(built(), (3, 8, 8), 4, engine, Scattered(tmp_path))
+    assert not calm.busy
+    assert found.busy
+    assert found.scatter == pytest.approx(0.6)
+    wide = found.step_s.high / found.step_s.value
+    assert wide > 1.4 * calm.step_s.high / calm.step_s.value
+    monkeypatch.setattr("hubel.cost.predict._load", lambda: 4.0)
+    assert predict(built(), (3, 8, 8), 4, engine, Known(tmp_path)).busy

@@ -150,7 +150,8 @@ def _predicted(
     keep_freed_memory()  # as a fit does
     timings = Timings(engine, again=again)
     found = predict(network, shape, config.batch_size, engine, timings)
-    timings.save()
+    if not found.busy:
+        timings.save()
     return found, None if facts is None else predict_fit(found, facts, config, engine)
 
 

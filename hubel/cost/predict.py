@@ -7,6 +7,7 @@ operation is called from Python, which costs about what module and autograd cost
 A batch too large for the probe's time is replayed on fewer pictures and scaled by its work.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from hubel.cost.memory import held
+from hubel.cost.operations import is_repeatable
 from hubel.cost.probe import Probe, Timings, dtype_of
 from hubel.cost.records import LayerTime, Operation, Trace
 from hubel.cost.trace import trace
@@ -25,6 +27,7 @@ PROBE_LIMIT_S = 5.0
 """Of probing and replaying together, if nothing is known yet."""
 
 _WITHIN = 1.15  # a time is true to this factor
+_BUSY_LOAD, _BUSY_SCATTER = 1.5, 0.3  # beyond, somebody else's work was timed
 _RUNS = 3  # of a replayed operation, at least
 _OF_ROOFLINE = 1.7  # how much longer operations take than the roofline says, for planning only
 
@@ -88,10 +91,21 @@ class Prediction:
     """Of the step's time that comes from operations timed here; the rest is from the roofline."""
     scaled_from: int
     """Pictures in the replayed batch: fewer than `batch_size` where that would take too long."""
+    scatter: float
+    """By how much the rounds of the same operation differed (half their middle half, by time)."""
+    load: float
+    """Processes that wanted a core of this machine meanwhile, for each core; 0 if not known."""
+    steady_bytes: int
+    """Of a training step's memory: parameters, buffers and the optimizer's state."""
     base_bytes: int
     """Of the memory: the process without any network. 0 on a GPU."""
     probe_s: float
     """What probing and timing took now; 0 if all was known."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine had too much else to do for its times to be trusted."""
+        return self.load > _BUSY_LOAD or self.scatter > _BUSY_SCATTER
 
     @property
     def layers_s(self) -> float:
@@ -111,6 +125,9 @@ class Prediction:
             "inference_peak_bytes": self.inference_bytes.to_json(),
             "optimizer_and_loss_s": self.outside_s,
             "replayed_share": self.replayed_share,
+            "scatter": self.scatter,
+            "load_per_core": self.load,
+            "machine_was_busy": self.busy,
             "replayed_batch_size": self.scaled_from,
             "probe_s": self.probe_s,
         }
@@ -123,6 +140,7 @@ class _Timed:
     layer: str
     operation: Operation
     seconds: float
+    scatter_s: float
     replayed: bool
 
     def as_layer(self, training: bool, probe: Probe) -> LayerTime:
@@ -171,17 +189,24 @@ def predict(
     optimizer_s = sum(trained) * probe.adam_s + len(trained) * probe.adam_tensor_s
     outside_s = probe.step_s + optimizer_s
     replayed_s = sum(t.seconds for t in timed[True] if t.replayed)
+    scatter = sum(t.scatter_s for t in timed[True]) / replayed_s if replayed_s else 0.0
+    within = _WITHIN * (1.0 + scatter)
+    step_bytes, steady_bytes = _memory(model, input_shape, batch_size, engine, probe, training=True)
+    inference_bytes, _ = _memory(model, input_shape, batch_size, engine, probe, training=False)
     return Prediction(
         str(engine),
         batch_size,
-        Estimate.within(step_s + outside_s, _WITHIN),
-        Estimate.within(inference_s, _WITHIN),
-        _memory(model, input_shape, batch_size, engine, probe, training=True),
-        _memory(model, input_shape, batch_size, engine, probe, training=False),
+        Estimate.within(step_s + outside_s, within),
+        Estimate.within(inference_s, within),
+        step_bytes,
+        inference_bytes,
         layers,
         outside_s,
         replayed_s / step_s if step_s else 1.0,
         pictures,
+        scatter,
+        _load(),
+        steady_bytes,
         probe.base_bytes,
         timings.measured_s,
     )
@@ -227,7 +252,11 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
     same = len(full.layers) == len(small.layers) and all(
         one.name == other.name for (_, one), (_, other) in pairs
     )
-    replayed = [op.call for _, op in _operations(small) if op.call is not None] if same else []
+    replayed = [
+        op.call
+        for _, op in _operations(small)
+        if same and op.call is not None and is_repeatable(op.call.func)
+    ]
     known = timings.of(list(dict.fromkeys(replayed)), limit_s)
     probe = timings.probe
     pairs = pairs if same else [(one, one) for one in _operations(full)]
@@ -242,7 +271,8 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
                 else _bytes(operation) / max(_bytes(like), 1)
             )
             seconds = timed.seconds * work
-        yield _Timed(layer, operation, seconds, timed is not None)
+        scatter_s = 0.0 if timed is None else (timed.high_s - timed.low_s) / 2
+        yield _Timed(layer, operation, seconds, scatter_s, timed is not None)
 
 
 def _memory(
@@ -253,7 +283,7 @@ def _memory(
     probe: Probe,
     *,
     training: bool,
-) -> Estimate:
+) -> tuple[Estimate, int]:
     tensors = held(
         model,
         (batch_size, *input_shape),
@@ -268,4 +298,12 @@ def _memory(
             + _FRAGMENTED * (tensors.most - tensors.steady)
             + _LARGE_BLOCKS * tensors.largest_map
         )
-    return Estimate.within(probe.base_bytes + tensors.most + beside, _MEMORY_WITHIN)
+    most = Estimate.within(probe.base_bytes + tensors.most + beside, _MEMORY_WITHIN)
+    return most, tensors.steady
+
+
+def _load() -> float:
+    """Of this process too: 1 if it has as many cores as it can use and no company."""
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return os.getloadavg()[0] / max(os.cpu_count() or 1, 1)
