@@ -78,6 +78,11 @@ def _named(
     spec = ModelSpec(name, shape[0], classes, shape[1:], stem=stem)
     if ".py" in name and is_external(name):
         model: nn.Module = network_of(spec)[1]  # a person's code may look at numbers
+        if input_shape is None:
+            raise UserError(
+                f"--input is missing: '{name}' does not say what it takes; give channels and size, "
+                f"such as --input 3x32x32"
+            )
     else:
         model = _without_numbers(lambda: network_of(spec)[1])
     return model.network if isinstance(model, ExternalModel) else model, shape

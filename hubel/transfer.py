@@ -1,8 +1,9 @@
 """`--pretrained`: a network begins from weights that were learned elsewhere.
 
-They are torchvision's published ones, or a file. Tensors find their places **by name**: the
-file has hubel's names (a run's model.safetensors) or those of the same network in torchvision,
-whose n-th tensor is our n-th. (By the order in the file alone it would go wrong unseen: older
+They are torchvision's published ones, a file, or a run. Tensors find their places **by name**:
+the file has hubel's names (a run's model.safetensors) or those of the same network in
+torchvision, whose n-th tensor is our n-th. What a wrapper put before every name ("model.") is
+taken off. (By the order in the file alone it would go wrong unseen: older
 files have a batch norm's running mean before its weight, of the same shape.)
 
 What does not fit by nature is adapted:
@@ -10,7 +11,7 @@ What does not fit by nature is adapted:
 - the first convolution to other channels: the response to a grey picture stays the same;
 - flat filters to volumes, by repetition along the depth divided by its length (Carreira and
   Zisserman 2017, "Quo vadis, action recognition?", CVPR, arXiv 1705.07750, section 2.4): a
-  volume of equal slices gives what the slice gave;
+  volume of equal slices gives what the slice gave, but for the padding at its two ends;
 - a vision transformer's positions to another grid of patches, by bicubic interpolation
   (Dosovitskiy et al. 2021, arXiv 2010.11929, section 3.2);
 - the head to other classes: its last layer, or all of it where the maps before it differ,
@@ -22,7 +23,7 @@ Everything else that does not fit is refused with both shapes.
 import re
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,9 +53,12 @@ __all__ = [
 TORCHVISION = "torchvision"
 """The word that asks for the published weights."""
 
+_THEIRS = "torchvision:"  # before the name of a network that torchvision builds
 _SHOWN = 3  # tensors that a message about a mismatch lists
 _POSITIONS = "positions.embedding"
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+"""The heads for training of GoogLeNet and Inception, in torchvision's names."""
 # How files that torchvision published long ago spell what it calls otherwise today.
 _OLD_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])\."), r"\1\2."),
@@ -130,16 +134,23 @@ class Loaded:
 
 def published_weights(model: str) -> PublishedWeights | None:
     """torchvision's best weights for the architecture `model`; None where it has none."""
-    twin = None if is_external(model) else MODELS[model].torchvision
+    if model.startswith(_THEIRS):
+        twin: str | None = model.removeprefix(_THEIRS)
+    else:
+        twin = None if is_external(model) else MODELS[model].torchvision
     if twin is None:
         return None
+    from torchvision import models
     from torchvision.models import get_model_weights
 
+    classifiers = [*models.list_models(module=models), *models.list_models(module=models.video)]
+    if twin not in classifiers:
+        return None
     best = get_model_weights(twin).DEFAULT
     preset = best.transforms()
     mean, std = tuple(preset.mean), tuple(preset.std)
-    if twin == "googlenet":
-        # Its weights are TensorFlow's: torchvision rescales the input to [-1, 1] inside of the
+    if twin in ("googlenet", "inception_v3"):
+        # Their weights are TensorFlow's: torchvision rescales the input to [-1, 1] inside of the
         # network (transform_input); here that is the normalisation.
         mean = std = (0.5, 0.5, 0.5)
     stem = best.url.rsplit("/", 1)[1].rsplit(".", 1)[0]
@@ -151,7 +162,7 @@ def published_weights(model: str) -> PublishedWeights | None:
 def load_pretrained(
     model: Model, spec: ModelSpec, pretrained: str, progress: Progress | None = None
 ) -> Loaded:
-    """Fill `model`, which `spec` describes, from `pretrained`: 'torchvision' or a file.
+    """Fill `model`, which `spec` describes, from `pretrained`: 'torchvision', a file or a run.
 
     Raises `UserError` for a file that cannot be read or does not fit; `model` is then as before.
     """
@@ -165,6 +176,13 @@ def load_pretrained(
         path = _fetched(published, progress)
     else:
         path = expanded(pretrained)
+        if path.is_dir():
+            path /= "model.safetensors"
+            if not path.is_file():
+                raise UserError(
+                    f"--pretrained '{pretrained}' is a folder without a model.safetensors; give a "
+                    f"file of weights or the folder of a finished run"
+                )
     is_published = published is not None and path.name == published.name
     prefix = published.sha256_prefix if published is not None and is_published else ""
     weights = read_weights(path, prefix)
@@ -184,7 +202,7 @@ def _fetched(published: PublishedWeights, progress: Progress | None) -> Path:
         return path
     by_hand = (
         f"where there is a connection, fetch {published.url} (about {published.mebibytes:.0f} "
-        f"MiB) and put it at '{path}'"
+        f"MiB) and put it at '{path}'; its sha256 must begin with {published.sha256_prefix}"
     )
     request = urllib.request.Request(published.url, method="HEAD", headers={"User-Agent": "hubel"})
     try:
@@ -211,17 +229,19 @@ def _placed(
 ) -> dict[str, torch.Tensor]:
     """`tensors` by the names of `model`. Raises `UserError` if they are another network's."""
     own = list(model.state_dict())
-    names = {name: name for name in own}
-    found = dict(tensors)
-    if is_external(spec.name):
-        names = {name.removeprefix("network."): name for name in own}
-    elif twin := _twin_names(spec.name):
-        renamed = {_new_name(name): tensor for name, tensor in found.items()}
-        # A few names may be in both: whose they are, the greater number says.
-        if len(twin.keys() & renamed.keys()) > len(names.keys() & found.keys()):
-            names, found = twin, renamed
-            if MODELS[spec.name].torchvision == "googlenet":  # heads that torchvision drops, too
-                found = {n: t for n, t in found.items() if not n.startswith(("aux1.", "aux2."))}
+    external = is_external(spec.name)
+    names = {name.removeprefix("network.") if external else name: name for name in own}
+    twin = {} if external else _twin_names(spec.name)
+    found = _unwrapped(tensors, [*names, *twin])
+    renamed = {_new_name(name): tensor for name, tensor in found.items()}
+    if spec.name.startswith(_THEIRS):
+        found = renamed
+    # A few names may be in both: whose they are, the greater number says.
+    elif len(twin.keys() & renamed.keys()) > len(names.keys() & found.keys()):
+        names, found = twin, renamed
+    # Published files have the heads for training that torchvision leaves out here, too.
+    extra = tuple(h for h in _AUXILIARY if not any(name.startswith(h) for name in names))
+    found = {name: tensor for name, tensor in found.items() if not name.startswith(extra)}
     head = _head(model)
     missing = [
         theirs
@@ -250,6 +270,20 @@ def _placed(
         )
     placed = {names[theirs]: tensor for theirs, tensor in found.items() if theirs in names}
     return {name: placed[name] for name in own if name in placed}
+
+
+def _unwrapped(
+    tensors: Mapping[str, torch.Tensor], names: Iterable[str]
+) -> dict[str, torch.Tensor]:
+    """`tensors` without what stands before every name and is not of the network's `names`."""
+    known = {name.partition(".")[0] for name in names}
+    found = dict(tensors)
+    while all("." in name for name in found):
+        first = {name.partition(".")[0] for name in found}
+        if len(first) > 1 or first & known:
+            break
+        found = {name.partition(".")[2]: tensor for name, tensor in found.items()}
+    return found
 
 
 def _twin_names(model: str) -> dict[str, str]:

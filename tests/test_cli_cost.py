@@ -344,3 +344,22 @@ def test_what_a_persons_network_prints_does_not_spoil_the_document(cost, tmp_pat
     assert loaded(done)["params"] == 98
     assert "at import" in done.stderr
     assert "running" in done.stderr
+
+
+def test_a_network_of_ones_own_needs_an_input(refused, nets):
+    assert "--input is missing" in refused(f"{nets}:Slide")
+
+
+def test_a_recurrent_network_is_predicted_too(cost, tmp_path):
+    file = tmp_path / "recurrent.py"
+    file.write_text(
+        "from torch import nn\n"
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer, self.last = nn.LSTM(24, 8, batch_first=True), nn.Linear(8, 3)\n"
+        "    def forward(self, x):\n"
+        "        return self.last(self.layer(x.transpose(1, 2).flatten(2))[0][:, -1])\n"
+    )
+    said = cost(f"{file}:Net", "--input", "3x8x8", "--predict").stdout
+    assert "could not be timed" in said

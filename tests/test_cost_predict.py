@@ -12,7 +12,7 @@ from torch.profiler import ProfilerActivity, profile
 from hubel.config import FitConfig
 from hubel.cost.calls import Call, TensorSpec, call_of
 from hubel.cost.fit_cost import facts_of, predict_fit
-from hubel.cost.memory import peak_bytes
+from hubel.cost.memory import held
 from hubel.cost.predict import Estimate, predict
 from hubel.cost.probe import Probe, Timings
 from hubel.cost.replay import Timed, replay
@@ -151,17 +151,19 @@ def test_the_peak_is_what_torchs_allocator_counts(shape):
         model(input)
 
     params = sum(p.nbytes for p in model.parameters())
-    for step, mode in ((training, True), (inference, False)):
-        most, steady = peak_bytes(
-            model, shape, training=mode, autocast=None, channels_last=False, kept=2 * params
+    for step, mode in ((training, True), (inference, False)):  # the wide map is the largest
+        kept = 2 * params
+        found = held(model, shape, training=mode, autocast=None, channels_last=False, kept=kept)
+        assert found.steady == params * (3 if mode else 1)
+        assert found.most - found.steady - input.nbytes == pytest.approx(
+            measured_peak(step), rel=0.01
         )
-        assert steady == params * (3 if mode else 1)
-        assert most - steady - input.nbytes == pytest.approx(measured_peak(step), rel=0.01)
+        assert found.largest_map == 4 * 544 * input.numel() // 64  # the two branches, joined
 
 
 def test_the_peak_leaves_the_network_as_it_was():
     model = built().eval()
-    peak_bytes(model, (2, 3, 8, 8), training=True, autocast=None, channels_last=True)
+    held(model, (2, 3, 8, 8), training=True, autocast=None, channels_last=True)
     assert not model.training
     assert all(p.grad is None for p in model.parameters())
 
@@ -305,6 +307,8 @@ def test_a_fit_is_its_steps_its_validation_and_its_ends(tmp_path):
     # A look at the untrained network, and at the end one view of half of the pictures, three of
     # the others: digits are not mirrored.
     assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + (1 + 2) * validation_s)
+    # A checkpoint copies all that stays, and writes it from memory.
+    assert fit.fit_bytes.value - found.step_bytes.value > 2 * found.steady_bytes
     plain = predict_fit(found, facts, replace(config, tta="none", hard_share=0.5), engine)
     assert plain.steps == -(-(facts.num_train - facts.num_train // 2) // 50)
     single = predict_fit(found, replace(facts, num_train=101), config, engine)
@@ -416,3 +420,39 @@ def test_a_call_is_told_apart_by_its_arithmetic():
     one = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.float32),), None)
     other = Call(torch.ops.aten.relu.default, (TensorSpec((2,), (1,), torch.bfloat16),), None)
     assert one.key != other.key
+
+
+class Recurrent(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = nn.LSTM(24, 8, batch_first=True), nn.Linear(8, 3)
+
+    def forward(self, input):
+        return self.last(self.layer(input.transpose(1, 2).flatten(2))[0][:, -1])
+
+
+def test_a_recurrent_layer_is_never_made_again(tmp_path):
+    """It keeps private records in a tensor; on other numbers it would end the process."""
+    timings = Known(tmp_path)
+    found = predict(Recurrent(), (3, 8, 8), 4, Engine(CPU, "fp32"), timings)
+    assert not [call for call in timings.asked if "rnn" in str(call.func)]
+    assert 0 < found.replayed_share < 1
+    assert found.layers["layer"].step_s > 0
+
+
+def test_a_busy_machine_is_told_and_widens_the_interval(tmp_path, monkeypatch):
+    class Scattered(Known):
+        def of(self, calls, limit_s):
+            return {call: Timed(1e-3, 0.4e-3, 1.6e-3) for call in calls}
+
+    monkeypatch.setattr("hubel.cost.predict._load", lambda: 0.5)
+    engine = Engine(CPU, "fp32")
+    calm = predict(built(), (3, 8, 8), 4, engine, Known(tmp_path))
+    found = predict(built(), (3, 8, 8), 4, engine, Scattered(tmp_path))
+    assert not calm.busy
+    assert found.busy
+    assert found.scatter == pytest.approx(0.6)
+    wide = found.step_s.high / found.step_s.value
+    assert wide > 1.4 * calm.step_s.high / calm.step_s.value
+    monkeypatch.setattr("hubel.cost.predict._load", lambda: 4.0)
+    assert predict(built(), (3, 8, 8), 4, engine, Known(tmp_path)).busy

@@ -67,6 +67,18 @@ def test_the_run_of_this_very_fit_is_used_at_once(run):
     assert judged["metrics"]["top1"] == pytest.approx(run.result["metrics"]["top1"])
 
 
+@pytest.mark.parametrize(("name", "got"), [("Seven", "7"), ("Map", "8×7×7")])
+def test_outputs_that_are_not_the_datas_classes_are_told(pictures, file, tmp_path, name, got):
+    file.write_text(
+        CODE + "\nclass Seven(Net):\n    def __init__(self, in_channels):\n"
+        "        super().__init__(in_channels, 7)\n"
+        "\nclass Map(Net):\n    def forward(self, x):\n        return self.layers[0](x)\n"
+    )
+    message = f"gives outputs of {got} for one sample, the data's classes need 3"
+    with pytest.raises(hubel.UserError, match=message):
+        hubel.fit(pictures, model=f"{file}:{name}", output=tmp_path / "run", **FAST)
+
+
 def test_a_run_alone_has_nothing_executed_and_says_what_to_give(run, file, pictures):
     facts = json.loads((run.path / "run.json").read_text())
     assert len(facts["model_file_sha256"]) == 64

@@ -4,8 +4,10 @@ import hashlib
 import io
 import json
 import os
+import re
 import threading
 import zipfile
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
@@ -209,6 +211,52 @@ def test_a_volume_of_equal_slices_meets_the_same_filters(name, tmp_path):
     assert inflated_to(torch.ones(2, 3, 5, 5), 4).sum() == 2 * 3 * 5 * 5
 
 
+class EvenPadding(nn.Module):
+    """A convolution whose input goes on along the depth as it ends, instead of zeros."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.depth, self.conv = conv.padding[0], conv
+        conv.padding = (0, *conv.padding[1:])
+
+    def forward(self, input):
+        sides = (0, 0, 0, 0, self.depth, self.depth)
+        return self.conv(torch.nn.functional.pad(input, sides, "replicate"))
+
+
+def padded_evenly(module):
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv3d):
+            setattr(module, name, EvenPadding(child))
+        else:
+            padded_evenly(child)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "resnet18",
+        "mobilenet_v3",
+        pytest.param("googlenet", marks=pytest.mark.slow),
+        pytest.param("densenet121", marks=pytest.mark.slow),
+        pytest.param("efficientnet_b0", marks=pytest.mark.slow),
+        pytest.param("convnext_tiny", marks=pytest.mark.slow),
+    ],
+)
+@torch.no_grad()
+def test_a_volume_of_equal_slices_gives_what_the_slice_gives(name, tmp_path):
+    """Through the whole network, once nothing but zeros beyond the ends tells slices apart."""
+    torch.manual_seed(0)
+    extra = {"aux_logits": False, "init_weights": False} if name == "googlenet" else {}
+    reference = disturbed(theirs.get_model(MODELS[name].torchvision, weights=None, **extra))
+    torch.save(reference.state_dict(), tmp_path / "w.pth")
+    model, spec = ours(name, size=(32, 32, 32))
+    assert load_pretrained(model, spec, str(tmp_path / "w.pth")).fresh == ()
+    padded_evenly(model)
+    picture = torch.randn(1, 3, 32, 32)
+    same(model(picture[:, :, None].expand(-1, -1, 32, -1, -1)), reference(picture))
+
+
 def test_a_head_that_reads_other_maps_is_fresh_as_a_whole():
     with torch.device("meta"):
         flat = theirs.alexnet(weights=None).state_dict()
@@ -245,14 +293,81 @@ def test_a_run_of_hubels_own(resnet18, tmp_path):
     assert torch.equal(model.head.weight, first.head.weight)
 
 
+def test_the_folder_of_a_run(tmp_path):
+    first, _ = ours(classes=4)
+    safetensors.torch.save_file(first.state_dict(), tmp_path / "model.safetensors")
+    model, spec = ours(classes=4)
+    loaded = load_pretrained(model, spec, str(tmp_path))
+    assert loaded.file == str((tmp_path / "model.safetensors").resolve())
+    (tmp_path / "model.safetensors").unlink()
+    with pytest.raises(UserError, match=r"is a folder without a model.safetensors; give a file of"):
+        load_pretrained(model, spec, str(tmp_path))
+
+
 def test_a_network_from_outside(resnet18):
     from hubel.network import network_of
 
     spec, model = network_of(ModelSpec("torchvision:resnet18", 3, 10, (SIDE, SIDE)))
     loaded = load_pretrained(model, spec, str(resnet18[1]))
     assert set(loaded.fresh) == {"network.fc.weight", "network.fc.bias"}
-    with pytest.raises(UserError, match="publishes no weights for --model 'torchvision:resnet18'"):
-        load_pretrained(model, spec, "torchvision")
+    same_file = published_weights("resnet18")
+    assert published_weights("torchvision:resnet18") == same_file
+    assert published_weights("torchvision:inception_v3").std == (0.5, 0.5, 0.5)
+    assert published_weights("torchvision:r3d_18").mean == (0.43216, 0.394666, 0.37645)
+    assert published_weights("torchvision:fcn_resnet50") is None
+    with pytest.raises(UserError, match="publishes no weights for --model 'timm:resnet18'"):
+        load_pretrained(model, replace(spec, name="timm:resnet18"), "torchvision")
+
+
+@torch.no_grad()
+def test_a_run_of_a_network_from_outside(tmp_path):
+    """Its file has "network." before each name; so may what other trainers save."""
+    from hubel.network import network_of
+
+    first_spec = ModelSpec("torchvision:mobilenet_v3_small", 3, 4, (SIDE, SIDE))
+    _, first = network_of(first_spec)
+    safetensors.torch.save_file(first.state_dict(), tmp_path / "model.safetensors")
+    assert all(name.startswith("network.") for name in first.state_dict())
+    spec, model = network_of(first_spec)
+    loaded = load_pretrained(model, spec, str(tmp_path / "model.safetensors"))
+    assert loaded.fresh == ()
+    assert all(torch.equal(t, model.state_dict()[n]) for n, t in first.state_dict().items())
+
+
+@pytest.mark.parametrize("before", ["network.", "model.backbone."])
+@torch.no_grad()
+def test_what_stands_before_every_name_is_taken_off(resnet18, tmp_path, before):
+    reference, _ = resnet18
+    wrapped = {before + name: value for name, value in reference.state_dict().items()}
+    torch.save(wrapped, tmp_path / "w.pth")
+    model, spec = ours()
+    assert load_pretrained(model, spec, str(tmp_path / "w.pth")).fresh == ()
+    input = torch.randn(1, 3, SIDE, SIDE)
+    same(model(input), reference(input))
+    names = ["a.b", "c"]
+    assert transfer._unwrapped({"x.a.b": 1, "x.c": 2}, names) == {"a.b": 1, "c": 2}
+    assert transfer._unwrapped({"a.b": 1}, names) == {"a.b": 1}
+    assert transfer._unwrapped({"x": 1}, names) == {"x": 1}
+    assert transfer._unwrapped({"x.y": 1}, names) == {"y": 1}
+
+
+@torch.no_grad()
+def test_published_files_of_a_network_from_outside_have_old_names_too(tmp_path):
+    from hubel.network import network_of
+
+    reference = theirs.densenet121(weights=None)
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])\.", r"\1.\2.", name): value
+        for name, value in reference.state_dict().items()
+    }
+    assert any(".norm.1." in name for name in old)
+    torch.save(old, tmp_path / "w.pth")
+    spec, model = network_of(ModelSpec("torchvision:densenet121", 3, 1000, (SIDE, SIDE)))
+    assert load_pretrained(model, spec, str(tmp_path / "w.pth")).fresh == ()
+    assert torch.equal(
+        model.network.features.denseblock1.denselayer1.norm1.weight,
+        reference.features.denseblock1.denselayer1.norm1.weight,
+    )
 
 
 @pytest.mark.parametrize(
@@ -460,7 +575,7 @@ def test_off_line_names_the_file_and_its_place(monkeypatch):
     assert os.environ["HUBEL_CACHE"] in str(place)
     with pytest.raises(UserError, match=r"'resnet18-f37072fd.pth' could not be fetched \(no") as e:
         load_pretrained(model, spec, "torchvision")
-    assert f"put it at '{place}'" in str(e.value)
+    assert f"put it at '{place}'; its sha256 must begin with f37072fd" in str(e.value)
 
 
 @pytest.fixture
@@ -584,6 +699,36 @@ def test_a_frozen_batch_norm_keeps_its_statistics():
     assert changed == {"stages.1", "stages.2", "stages.3"}
     for name, parameter in model.named_parameters():
         assert (parameter.grad is None) == name.startswith(("stem", "stages.0"))
+
+
+def test_a_norm_without_scale_freezes_with_what_comes_before_it():
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4, affine=False), nn.ReLU(), nn.Flatten(),
+        nn.Linear(4 * 36, 5), nn.BatchNorm1d(5, affine=False), nn.Linear(5, 2),
+    )  # fmt: skip
+    assert [stage.name for stage in stages_of(model)] == ["0", "4", "6"]
+    model.train()
+    make_freezing(model, FitConfig(freeze="1")).apply(0)
+    model(torch.randn(4, 3, 8, 8))
+    assert torch.equal(model[1].running_mean, torch.zeros(4))
+    assert not torch.equal(model[5].running_mean, torch.zeros(5))
+
+
+@pytest.mark.parametrize(
+    ("name", "dropping"),
+    # The last acts on what the last layer reads; AlexNet has one before each of the other two.
+    [("vgg11", [False, True]), ("alexnet", [False, False]), ("simple", [False, True])],
+)
+def test_nothing_is_dropped_in_frozen_layers(name, dropping):
+    with torch.device("meta"):
+        spec = ModelSpec(name, 3, 5, (224, 224), dropout=0.5, stem="paper")
+        model = build(spec).train()
+    make_freezing(model, FitConfig(model=name, freeze="all")).apply(0)
+    dropouts = [m for m in model.modules() if isinstance(m, nn.Dropout)]
+    assert [m.training for m in dropouts] == dropping
+    model.train()
+    make_freezing(model, FitConfig(model=name, freeze="backbone")).apply(0)
+    assert [m.training for m in dropouts] == [True, True]
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,8 @@ def _predicted(
     engine, how = likely_engine(config, network, shape)
     timings = Timings(engine, again=again)
     found = forecast(config, network, shape, engine, timings)
-    timings.save()
+    if not found.busy:
+        timings.save()
     notes = [_ENGINES[how].format(engine.words), *left_out(config, shape, engine)]
     fit = None if facts is None else predict_fit(found, facts, config, engine)
     return found, fit, [note for note in notes if note]

@@ -114,7 +114,8 @@ def _by_time(network: "nn.Module", shape: tuple[int, ...]) -> "Colouring":
     engine = choose_engine(FitConfig())
     timings = Timings(engine)
     found = predict(network, shape, _BATCH, engine, timings)
-    timings.save()
+    if not found.busy:
+        timings.save()
     seconds = {name: layer.step_s for name, layer in found.layers.items()}
     return Colouring(seconds, f"time in a training step of {_BATCH},", seconds_words)
 

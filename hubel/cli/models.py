@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from hubel.errors import UserError
+
 if TYPE_CHECKING:
     from hubel.models import Architecture
 
@@ -19,6 +21,11 @@ def models(
     """List the networks with paper, year, parameters and MACs, or explain one."""
     from hubel.models import MODELS
 
+    if name is not None and ":" in name:
+        raise UserError(
+            f"'{name}' is not one of hubel's own networks, which this verb explains; hubel cost "
+            f"{name} and hubel draw {name} take it"
+        )
     if name is not None:
         architecture = MODELS[name]
         if json:
@@ -41,8 +48,9 @@ def models(
             f"{a.smallest}{small}"
         )
     print(
-        "\nCounts are those of the published network (hubel models NAME); FLOPs are twice the MACs."
-        "\ntorchvision:NAME, timm:NAME and your own file.py:CLASS are taken wherever a model is."
+        "\nCounts are those of the published network (hubel models NAME); FLOPs are twice"
+        "\nthe MACs. torchvision:NAME, timm:NAME and your own file.py:CLASS are taken"
+        "\nwherever a network is trained, costed or drawn."
     )
 
 

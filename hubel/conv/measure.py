@@ -102,8 +102,10 @@ def measure(
     return [found[name] for name in methods]
 
 
-def measure_peaks(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Peaks:
-    """The two ceilings, best of up to ten runs each."""
+def measure_peaks(
+    dtype: torch.dtype = torch.float32, device: str = "cpu", *, each_s: float = 1.0
+) -> Peaks:
+    """The two ceilings, best of up to ten runs each, as many as fit into `each_s` seconds."""
 
     def ones(*shape: int) -> Tensor:
         return _channels_last(torch.ones(shape), dtype, device)
@@ -113,20 +115,23 @@ def measure_peaks(dtype: torch.dtype = torch.float32, device: str = "cpu") -> Pe
     case = ConvCase.of(8, 128, 128, (28, 28), 3, padding=1)
     input, weight = ones(*case.input_shape), ones(*case.weight_shape)
     rates = [
-        2 * case.macs / _fastest(partial(convolve, input, weight, None, case, "torch"), device)
+        2
+        * case.macs
+        / _fastest(partial(convolve, input, weight, None, case, "torch"), device, each_s)
     ]
     for a, b in products:
         out = torch.empty(a.shape[0], b.shape[1], dtype=dtype, device=device)
         flops = 2 * a.numel() * b.shape[1]
-        rates.append(flops / _fastest(partial(torch.matmul, a, b, out=out), device))
+        rates.append(flops / _fastest(partial(torch.matmul, a, b, out=out), device, each_s))
     source = torch.ones(_COPY_BYTES, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return Peaks(max(rates), 2 * _COPY_BYTES / _fastest(lambda: target.copy_(source), device))
+    copied_s = _fastest(lambda: target.copy_(source), device, each_s)
+    return Peaks(max(rates), 2 * _COPY_BYTES / copied_s)
 
 
-def _fastest(function: Callable[[], object], device: str) -> float:
-    """Of ten runs, or of those that fit into a second: 16-bit products can be emulated."""
-    fastest_s, until_s = _timed(function, device), time.perf_counter() + 1.0
+def _fastest(function: Callable[[], object], device: str, limit_s: float) -> float:
+    """Of ten runs, or of those that fit into the limit: 16-bit products can be emulated."""
+    fastest_s, until_s = _timed(function, device), time.perf_counter() + limit_s
     for _ in range(9):
         if time.perf_counter() > until_s:
             break

@@ -27,6 +27,7 @@ __all__ = ["DataFacts", "FitPrediction", "facts_of", "predict_fit"]
 
 _DECODED = 24  # samples that are read to time reading
 _BATCHES = 8  # that are made to time the making
+_REST_BYTES = 130e6  # data, splits and checkpoints' code: fits of small networks hold that more
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,10 @@ class FitPrediction:
     epoch_s: Estimate
     """Training and validation."""
     fit_s: Estimate
-    """All epochs, with a look at the untrained network and a last validation in float32."""
+    """All epochs, with a look at the untrained network and a last validation in float32; without
+    the start of the program and what a first step does once."""
+    fit_bytes: Estimate
+    """Most memory of the process: a step's, a checkpoint's copies, and the rest of hubel."""
 
     def to_json(self) -> dict[str, Any]:
         """For `hubel cost --json`."""
@@ -108,6 +112,7 @@ class FitPrediction:
             "read_s": self.facts.read_s,
             "epoch_s": self.epoch_s.to_json(),
             "fit_s": self.fit_s.to_json(),
+            "peak_bytes": self.fit_bytes.to_json(),
         }
 
 
@@ -131,9 +136,10 @@ def predict_fit(
     # and averaged over views of each picture where the recipe asks for it.
     views = views_about(config.tta, config.flip)
     beside_s = validation_s.times(1.0 + views * (1.0 if engine.precision == "fp32" else 2.0))
-    return FitPrediction(
-        facts, config.epochs, steps, batch_s, epoch_s, epoch_s.times(config.epochs).plus(beside_s)
-    )
+    fit_s = epoch_s.times(config.epochs).plus(beside_s)
+    beside_bytes = 2 * prediction.steady_bytes + _REST_BYTES
+    fit_bytes = prediction.step_bytes.plus(Estimate(*(beside_bytes,) * 3))
+    return FitPrediction(facts, config.epochs, steps, batch_s, epoch_s, fit_s, fit_bytes)
 
 
 @dataclass

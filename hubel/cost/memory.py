@@ -6,6 +6,7 @@ when it appears and taken away when its last user lets go of it, autograd among 
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -17,10 +18,22 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hubel.cost.stand_ins import in_channels_last, on_stand_ins, stand_ins
 
-__all__ = ["Live", "peak_bytes"]
+__all__ = ["Held", "Live", "held"]
 
 
-def peak_bytes(
+@dataclass(frozen=True)
+class Held:
+    """Bytes of tensors in one step."""
+
+    most: int
+    """All that live at the worst moment."""
+    steady: int
+    """Those among them that stay from step to step: parameters, buffers, the optimizer's state."""
+    largest_map: int
+    """The largest single tensor that grows with the batch."""
+
+
+def held(
     model: nn.Module,
     input_shape: Sequence[int],
     *,
@@ -28,16 +41,15 @@ def peak_bytes(
     autocast: torch.dtype | None,
     channels_last: bool,
     kept: int = 0,
-) -> tuple[int, int]:
-    """Bytes of all tensors at the worst moment of a step on `input_shape` (n, c, *spatial), and
-    of those among them that stay from step to step.
+) -> Held:
+    """What the tensors of a step on `input_shape` (n, c, *spatial) hold.
 
-    The latter are parameters and buffers, with `training` also `kept` bytes, the optimizer's.
-    What libraries take for themselves is not counted.
+    With `training` gradients are among them and `kept` bytes that stay, the optimizer's. What
+    libraries take for themselves is not counted.
     """
 
-    def run(fake: FakeTensorMode | None) -> tuple[int, int]:
-        live = Live()
+    def run(fake: FakeTensorMode | None) -> Held:
+        live = Live(input_shape[0])
         with contextlib.ExitStack() as stack:
             if fake is not None:
                 stack.enter_context(fake)
@@ -62,7 +74,7 @@ def peak_bytes(
             if wanted:
                 torch.autograd.backward(wanted, [torch.ones_like(t) for t in wanted])
         beside = kept if training else 0
-        return live.peak + beside, steady + beside
+        return Held(live.peak + beside, steady + beside, live.largest_map)
 
     return on_stand_ins(model, training, run)
 
@@ -70,8 +82,10 @@ def peak_bytes(
 class Live(TorchDispatchMode):
     """What memory is held while it is on, as far as it saw it taken; `peak` is the most."""
 
-    def __init__(self) -> None:
+    def __init__(self, batch_size: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self.batch_size = batch_size
+        self.largest_map = 0
         self.alive: dict[int, tuple[StorageWeakRef, int]] = {}  # by the storage's address
         self.held = 0
         self.peak = 0
@@ -82,6 +96,8 @@ class Live(TorchDispatchMode):
         if storage._cdata not in self.alive:
             size = storage.nbytes()
             self.alive[storage._cdata] = (StorageWeakRef(storage), size)
+            if tensor.dim() > 1 and tensor.shape[0] == self.batch_size:
+                self.largest_map = max(self.largest_map, size)
             self.held += size
 
     def __torch_dispatch__(

@@ -14,7 +14,7 @@ import torch
 from hubel.conv.case import ConvCase
 from hubel.cost.records import Gemm
 
-__all__ = ["KINDS", "conv_case", "gemms_of", "kind_of"]
+__all__ = ["KINDS", "conv_case", "gemms_of", "is_repeatable", "kind_of"]
 
 Bound: TypeAlias = dict[str, Any]
 """Arguments by the names of the operation's schema."""
@@ -225,3 +225,15 @@ def conv_case(func: torch._ops.OpOverload, bound: Bound) -> ConvCase | None:
         dilation=each("dilation"),
         groups=bound["groups"],
     )
+
+
+def is_repeatable(func: torch._ops.OpOverload) -> bool:
+    """Whether an operation can be made again on any numbers of the right shapes.
+
+    Some keep private records in their tensors, as recurrent layers do, and crash on others.
+    """
+    name = plain_name(func)
+    if any(word in name for word in ("rnn", "lstm", "gru")):
+        return False
+    known = name in KINDS or name.endswith("_backward")
+    return known or torch.Tag.pointwise in func.tags or torch.Tag.core in func.tags

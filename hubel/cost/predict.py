@@ -8,13 +8,15 @@ from Python, which costs about what module and autograd cost in the network.
 A batch too large for the probe's time is replayed on fewer pictures and scaled by its work.
 """
 
+import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
-from hubel.cost.memory import peak_bytes
+from hubel.cost.memory import held
+from hubel.cost.operations import is_repeatable
 from hubel.cost.probe import Probe, Timings, dtype_of
 from hubel.cost.records import LayerTime, Operation, Trace
 from hubel.cost.trace import trace
@@ -27,14 +29,17 @@ PROBE_LIMIT_S = 5.0
 """Of probing and replaying together, if nothing is known yet."""
 
 _WITHIN = 1.15  # a time is true to this factor
+_BUSY_LOAD, _BUSY_SCATTER = 1.5, 0.3  # beyond, somebody else's work was timed
 _RUNS = 3  # of a replayed operation, at least
 _OF_ROOFLINE = 1.7  # how much longer operations take than the roofline says, for planning only
 
 # What the process of a step holds beside its tensors: scratch memory of libraries, and what the
-# allocator cannot reuse. Fitted on 20 networks (docs/benchmarks.md); it is an allowance.
-_SCRATCH_BYTES = 80e6
-_FRAGMENTED = 0.25  # of what comes and goes
-_MEMORY_WITHIN = 1.08
+# allocator cannot reuse, the more the larger its blocks are. Fitted to what 64 cases of
+# benchmarks/cost.py held (docs/benchmarks.md): an allowance, no theory.
+_SCRATCH, _SCRATCH_BYTES = 0.3, 24e6
+_FRAGMENTED = 0.3  # of what comes and goes
+_LARGE_BLOCKS = 5.0
+_MEMORY_WITHIN = 1.15
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,21 @@ class Prediction:
     """Of the step's time that comes from operations timed here; the rest is from the roofline."""
     scaled_from: int
     """Pictures in the replayed batch: fewer than `batch_size` where that would take too long."""
+    scatter: float
+    """By how much the rounds of the same operation differed (half their middle half, by time)."""
+    load: float
+    """Processes that wanted a core of this machine meanwhile, for each core; 0 if not known."""
+    steady_bytes: int
+    """Of a training step's memory: parameters, buffers and the optimizer's state."""
     base_bytes: int
     """Of the memory: the process without any network. 0 on a GPU."""
     probe_s: float
     """What probing and timing took now; 0 if all was known."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine had too much else to do for its times to be trusted."""
+        return self.load > _BUSY_LOAD or self.scatter > _BUSY_SCATTER
 
     @property
     def layers_s(self) -> float:
@@ -111,6 +127,9 @@ class Prediction:
             "inference_peak_bytes": self.inference_bytes.to_json(),
             "optimizer_and_loss_s": self.outside_s,
             "replayed_share": self.replayed_share,
+            "scatter": self.scatter,
+            "load_per_core": self.load,
+            "machine_was_busy": self.busy,
             "replayed_batch_size": self.scaled_from,
             "probe_s": self.probe_s,
         }
@@ -123,6 +142,7 @@ class _Timed:
     layer: str
     operation: Operation
     seconds: float
+    scatter_s: float
     replayed: bool
 
     def as_layer(self, training: bool, probe: Probe) -> LayerTime:
@@ -161,7 +181,8 @@ def predict(
         small = full
         if pictures < batch_size:
             small = _trace(model, input_shape, pictures, engine, training)
-        timed[training] = list(_timed(full, small, timings, _left_s(timings) / 2))
+        share = 0.5 if training else 0.25  # of what is left; the rest is the optimizer's
+        timed[training] = list(_timed(full, small, timings, share * _left_s(timings)))
     layers: dict[str, LayerTime] = {}
     for training, operations in timed.items():
         for one in operations:
@@ -175,25 +196,33 @@ def predict(
     if lookahead:  # both copies are read and written
         outside_s += 4 * slow_bytes / probe.bytes_per_s / lookahead
     replayed_s = sum(t.seconds for t in timed[True] if t.replayed)
+    scatter = sum(t.scatter_s for t in timed[True]) / replayed_s if replayed_s else 0.0
+    within = _WITHIN * (1.0 + scatter)
+    sizes = (model, input_shape, batch_size, engine, probe)
+    step_bytes, steady_bytes = _memory(*sizes, update, slow_bytes)
+    inference_bytes, _ = _memory(*sizes, None, 0)
     return Prediction(
         str(engine),
         batch_size,
-        Estimate.within(step_s + outside_s, _WITHIN),
-        Estimate.within(inference_s, _WITHIN),
-        _memory(model, input_shape, batch_size, engine, probe, update, slow_bytes),
-        _memory(model, input_shape, batch_size, engine, probe, None, 0),
+        Estimate.within(step_s + outside_s, within),
+        Estimate.within(inference_s, within),
+        step_bytes,
+        inference_bytes,
         layers,
         outside_s,
         replayed_s / step_s if step_s else 1.0,
         pictures,
+        scatter,
+        _load(),
+        steady_bytes,
         probe.base_bytes,
         timings.measured_s,
     )
 
 
 def _left_s(timings: Timings) -> float:
-    """Of the limit, for timing; a second at least."""
-    return max(PROBE_LIMIT_S - timings.measured_s, 1.0)
+    """Of the limit, for timing."""
+    return max(PROBE_LIMIT_S - timings.measured_s, 0.0)
 
 
 def _update_s(update: Update, timings: Timings) -> float:
@@ -201,7 +230,7 @@ def _update_s(update: Update, timings: Timings) -> float:
     probe = timings.probe
     seconds = sum(update.adam_sizes) * probe.adam_s + len(update.adam_sizes) * probe.adam_tensor_s
     calls = dict.fromkeys(op.call for op in update.operations if op.call is not None)
-    known = timings.of(list(calls), _left_s(timings) / 2) if calls else {}
+    known = timings.of(list(calls), 0.6 * _left_s(timings)) if calls else {}
     for operation in update.operations:
         timed = known.get(operation.call) if operation.call is not None else None
         roofline_s = probe.roofline_s(operation.macs, _bytes(operation))
@@ -249,7 +278,11 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
     same = len(full.layers) == len(small.layers) and all(
         one.name == other.name for (_, one), (_, other) in pairs
     )
-    replayed = [op.call for _, op in _operations(small) if op.call is not None] if same else []
+    replayed = [
+        op.call
+        for _, op in _operations(small)
+        if same and op.call is not None and is_repeatable(op.call.func)
+    ]
     known = timings.of(list(dict.fromkeys(replayed)), limit_s)
     probe = timings.probe
     pairs = pairs if same else [(one, one) for one in _operations(full)]
@@ -264,7 +297,8 @@ def _timed(full: Trace, small: Trace, timings: Timings, limit_s: float) -> Itera
                 else _bytes(operation) / max(_bytes(like), 1)
             )
             seconds = timed.seconds * work
-        yield _Timed(layer, operation, seconds, timed is not None)
+        scatter_s = 0.0 if timed is None else (timed.high_s - timed.low_s) / 2
+        yield _Timed(layer, operation, seconds, scatter_s, timed is not None)
 
 
 def _memory(
@@ -275,9 +309,9 @@ def _memory(
     probe: Probe,
     update: Update | None,
     slow_bytes: int,
-) -> Estimate:
-    """Of the process in a training step with `update`, or in inference without."""
-    tensors, steady = peak_bytes(
+) -> tuple[Estimate, int]:
+    """Of the process in a training step with `update`, in inference without; and what stays."""
+    tensors = held(
         model,
         (batch_size, *input_shape),
         training=update is not None,
@@ -287,8 +321,21 @@ def _memory(
     )
     if update is not None:  # the backward pass is over then, and the gradients are there
         gradients = sum(p.nbytes for p in model.parameters() if p.requires_grad)
-        tensors = max(tensors, steady + gradients + update.passing_bytes)
+        stepping = tensors.steady + gradients + update.passing_bytes
+        tensors = replace(tensors, most=max(tensors.most, stepping))
     beside = 0.0
     if engine.device.type == "cpu":
-        beside = min(tensors, _SCRATCH_BYTES) + _FRAGMENTED * (tensors - steady)
-    return Estimate.within(probe.base_bytes + tensors + beside, _MEMORY_WITHIN)
+        beside = (
+            min(_SCRATCH * tensors.most, _SCRATCH_BYTES)
+            + _FRAGMENTED * (tensors.most - tensors.steady)
+            + _LARGE_BLOCKS * tensors.largest_map
+        )
+    most = Estimate.within(probe.base_bytes + tensors.most + beside, _MEMORY_WITHIN)
+    return most, tensors.steady
+
+
+def _load() -> float:
+    """Of this process too: 1 if it has as many cores as it can use and no company."""
+    if not hasattr(os, "getloadavg"):
+        return 0.0
+    return os.getloadavg()[0] / max(os.cpu_count() or 1, 1)

@@ -144,7 +144,8 @@ def _measured(engine: Engine) -> Probe:
     base_bytes = _resident() if engine.device.type == "cpu" else 0
     adam_s = _adam_s(engine.device, 4, _ADAM_ELEMENTS) / (4 * _ADAM_ELEMENTS)
     adam_tensor_s = _adam_s(engine.device, 200, 16) / 200
-    peaks = measure_peaks(dtype_of(engine) or torch.float32, engine.device.type)
+    dtype = dtype_of(engine) or torch.float32
+    peaks = measure_peaks(dtype, engine.device.type, each_s=0.2)
     return Probe(peaks.flops_per_s, peaks.bytes_per_s, step_s, adam_s, adam_tensor_s, base_bytes)
 
 

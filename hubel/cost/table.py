@@ -107,7 +107,7 @@ def _work(rows: tuple[Row, ...], cost: Cost) -> list[str]:
     lines = _columns(words, 2)
     rule = "─" * max(map(len, lines))
     lines = [lines[0], rule, *lines[1:-1], rule, lines[-1]]
-    lines.append("MACs and FLOPs (2 a MAC) of one picture; kept for backward by the whole step")
+    lines.append("MACs, FLOPs (2 a MAC) of one picture; kept for backward by the step, as float32")
     if any(row.training_only for row in rows):
         lines.append("* runs in training only: no MACs in inference")
     return lines
@@ -171,7 +171,11 @@ def _estimate(estimate: Estimate) -> str:
 
 
 def _rate(estimate: Estimate) -> str:
-    return f"{short(estimate.value)} ({short(estimate.low)} to {short(estimate.high)}) pictures/s"
+    value, low, high = (
+        f"{rate:.2g}" if rate < 10 else short(rate)
+        for rate in (estimate.value, estimate.low, estimate.high)
+    )
+    return f"{value} ({low} to {high}) pictures/s"
 
 
 def _memory(estimate: Estimate) -> str:
@@ -200,8 +204,16 @@ def prediction_lines(
             f"an epoch        {_estimate(fit.epoch_s)}",
             f"                {fit.facts.num_train:,} pictures in {fit.steps:,} steps, "
             f"{fit.facts.num_val:,} in validation",
-            f"{fit.epochs} epochs".ljust(16) + _estimate(fit.fit_s),
+            f"{fit.epochs} epoch{'s' * (fit.epochs > 1)}".ljust(16) + _estimate(fit.fit_s),
+            "                with the first and last validation, without the program's start",
+            f"                most memory {_memory(fit.fit_bytes)}",
             f"reading         {seconds_words(fit.facts.read_s)} once, before the first fit",
+        ]
+    if found.busy:
+        lines += [
+            "",
+            "The machine was busy while this was timed, so times may be far too long: repeat it",
+            "when nothing else runs. Nothing was kept of it.",
         ]
     lines += ["", *_times(cost, found, depth)]
     if found.scaled_from < n:

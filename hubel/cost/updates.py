@@ -99,7 +99,7 @@ class _Steps(Live):
     """Records operations, and watches the memory."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(0)  # no map has so many samples
         self.operations: list[Operation] = []
         self.adam_sizes: list[int] = []
 

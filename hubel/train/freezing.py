@@ -97,29 +97,32 @@ def make_freezing(model: nn.Module, config: FitConfig) -> Freezing:
 
 def stages_of(model: nn.Module) -> list[Stage]:
     """The stages of any network in the order of their definition; every parameter is in one."""
-    while len(parts := _with_parameters(model)) == 1 and not list(model.parameters(recurse=False)):
-        model = parts[0][1]
+    while len(parts := _parts(model)) == 1 and not list(model.parameters(recurse=False)):
+        model = parts[0].module
     if not parts:
         return [_stage("all", [model])]
-    *body, (head_name, head) = parts
+    *body, head = parts
     groups: list[tuple[str, list[nn.Module]]] = []
-    lists = [i for i, (_, part) in enumerate(body) if _is_list(part)]
-    for i, (name, part) in enumerate(body):
-        if _is_list(part):
-            groups += [(f"{name}.{key}", [entry]) for key, entry in _with_parameters(part)]
+    lists = [i for i, part in enumerate(body) if _is_list(part.module)]
+    for i, part in enumerate(body):
+        if _is_list(part.module):
+            entries = _parts(part.module)
+            groups += [(f"{part.name}.{entry.name}", entry.all) for entry in entries]
+            groups[-len(entries)][1].extend(part.company)
         elif lists and i > lists[0]:  # a norm or a convolution that closes the last stage
-            groups[-1][1].append(part)
+            groups[-1][1].extend(part.all)
         elif lists and i > 0:  # all that comes before the first list is the stem
-            groups[-1][1].append(part)
+            groups[-1][1].extend(part.all)
         else:
-            groups.append((name, [part]))
-    layers = _with_parameters(head)
+            groups.append((part.name, part.all))
+    layers = _parts(head.module)
     if len(layers) > 1:
-        key, last = layers[-1]
-        groups.append((f"{head_name}.rest", [part for _, part in layers[:-1]]))
-        groups.append((f"{head_name}.{key}", [last]))
+        *rest, last = layers
+        before = [*head.company, *(module for part in rest for module in part.all)]
+        groups.append((f"{head.name}.rest", before))
+        groups.append((f"{head.name}.{last.name}", last.all))
     else:
-        groups.append((head_name, [head]))
+        groups.append((head.name, head.all))
     stages = [_stage(name, modules) for name, modules in groups]
     placed = {parameter for stage in stages for parameter in stage.parameters}
     # What belongs to no child, such as a class token, goes in where the input does.
@@ -128,16 +131,44 @@ def stages_of(model: nn.Module) -> list[Stage]:
     return stages
 
 
-def _with_parameters(module: nn.Module) -> list[tuple[str, nn.Module]]:
-    return [(n, m) for n, m in module.named_children() if any(True for _ in m.parameters())]
+@dataclass(frozen=True)
+class _Part:
+    """A child that has parameters, and the neighbours without any that freeze with it."""
+
+    name: str
+    module: nn.Module
+    company: list[nn.Module]
+
+    @property
+    def all(self) -> list[nn.Module]:
+        return [self.module, *self.company]
+
+
+def _parts(module: nn.Module) -> list[_Part]:
+    """The children that have parameters, in the order of their definition.
+
+    With each goes what gathers statistics after it, such as a batch norm without scale and
+    shift; and in a sequence, where the order of use is known, the dropout before it, which acts
+    on its input. Elsewhere a dropout may act anywhere: it never freezes.
+    """
+    found: list[_Part] = []
+    waiting: list[nn.Module] = []
+    for name, child in module.named_children():
+        if any(True for _ in child.parameters()):
+            found.append(_Part(name, child, waiting))
+            waiting = []
+        elif found and any(True for _ in child.buffers()):
+            found[-1].company.append(child)
+        elif isinstance(module, nn.Sequential):
+            waiting.append(child)
+    return found
 
 
 def _is_list(module: nn.Module) -> bool:
     """Whether the entries are stages of their own: a list, or a sequence of whole blocks."""
     if isinstance(module, nn.ModuleList | nn.ModuleDict):
         return True
-    parts = [part for _, part in _with_parameters(module)]
-    return isinstance(module, nn.Sequential) and all(_with_parameters(part) for part in parts)
+    return isinstance(module, nn.Sequential) and all(_parts(part.module) for part in _parts(module))
 
 
 def _stage(name: str, modules: list[nn.Module]) -> Stage:

@@ -19,6 +19,7 @@ from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.engine import choose_engine
+from hubel.errors import UserError
 from hubel.fits import check_fits
 from hubel.models import ModelSpec, Stem
 from hubel.network import network_of
@@ -112,7 +113,7 @@ def assemble(
     if config.stem == "auto" and spec.stem == "small":
         size = format_shape(*spec.input_size)
         report({"note": f"small stem for {size} pixels (--stem paper takes the paper's)"})
-    check_fits(model, spec.input_shape)
+    _check_outputs(config, tuple(check_fits(model, spec.input_shape)), spec.num_classes)
     if config.pretrained and not run.has("pretrained.json"):  # a resumed run has its own weights
         loaded = load_pretrained(
             model,
@@ -198,6 +199,14 @@ def assemble(
         progressive=make_progressive(model, config, spec.input_shape),
     )
     return training, spec
+
+
+def _check_outputs(config: FitConfig, got: tuple[int, ...], num_outputs: int) -> None:
+    if got != (num_outputs,):
+        raise UserError(
+            f"--model '{config.model}' gives outputs of {format_shape(*got)} for one sample, the "
+            f"data's classes need {num_outputs}; end it in a layer with {num_outputs} outputs"
+        )
 
 
 def optimizer_for(
