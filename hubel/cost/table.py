@@ -212,8 +212,8 @@ def prediction_lines(
     if found.busy:
         lines += [
             "",
-            "The machine was busy while this was timed, so times may be far too long: repeat it",
-            "when nothing else runs. Nothing was kept of it.",
+            "The machine was busy while this was timed, so times may be far too long:",
+            "repeat it when nothing else runs. Nothing was kept of it.",
         ]
     lines += ["", *_times(cost, found, depth)]
     if found.scaled_from < n:
