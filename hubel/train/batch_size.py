@@ -8,8 +8,8 @@ import torch
 
 from hubel.config import FitConfig
 from hubel.engine import Engine
-from hubel.train.loop import Training
 from hubel.train.probe import Bench, undisturbed
+from hubel.train.training import Training
 
 __all__ = ["AUTO", "bounded_batch_size", "measured_batch_size", "saturating"]
 

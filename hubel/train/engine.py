@@ -25,9 +25,9 @@ from hubel.data.cache_folder import default_folder
 from hubel.data.loader import Batch
 from hubel.engine import Engine, precisions_of
 from hubel.runs import write_atomic
-from hubel.train.loop import Training
 from hubel.train.optimizers import use_precision
 from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
+from hubel.train.training import Training
 from hubel.world import World
 
 __all__ = [

@@ -26,11 +26,12 @@ from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.distributed import Group
 from hubel.train.engine import Choice, settle_engine, use_recorded_engine
-from hubel.train.loop import Report, Training, checkpoint, predicted, restore, train
+from hubel.train.loop import predicted, train
 from hubel.train.profile import Profile
 from hubel.train.recipe import settle_batch_size
 from hubel.train.setup import assemble, optimizer_for, run_facts, settle_flip, settle_preprocess
 from hubel.train.signals import StopRequest, catch_signals
+from hubel.train.training import Report, Training, checkpoint, restore
 from hubel.views import views_about, with_views
 from hubel.world import World
 

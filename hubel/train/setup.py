@@ -31,7 +31,6 @@ from hubel.tasks import Task
 from hubel.train.distributed import Group
 from hubel.train.freezing import Freezing, make_freezing
 from hubel.train.lookahead import Lookahead
-from hubel.train.loop import Position, Report, Training
 from hubel.train.optimizers import make_optimizer
 from hubel.train.profile import NoProfile, Profile
 from hubel.train.recipe import begin, make_progressive
@@ -39,6 +38,7 @@ from hubel.train.roles import roles_of
 from hubel.train.schedules import make_schedule
 from hubel.train.selection import select
 from hubel.train.signals import StopRequest
+from hubel.train.training import Position, Report, Training
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
 from hubel.world import World
 
