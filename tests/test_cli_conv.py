@@ -1,67 +1,36 @@
 """`hubel conv arithmetic`, `lower` and `parameters`: what they print, draw and refuse."""
 
-import json
 import subprocess
 import sys
-from dataclasses import dataclass
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from commands import loaded, ran, refusal
 
 from hubel.cli.conv.options import matrix_lines, read_numbers, sizes, written_padding
-from hubel.cli.main import main
 from hubel.conv.method import METHODS
 from hubel.errors import UserError
 
 
-@dataclass
-class Done:
-    """How a command ended, and what it said."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
 @pytest.fixture
 def conv(capsys, monkeypatch):
-    """`hubel conv WORDS` in this process; torch is imported once for all tests."""
+    """`hubel conv WORDS` in this process."""
 
     def run(*words, check=True):
-        monkeypatch.setattr(sys, "argv", ["hubel", "conv", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ending:
-            main()
-        said = capsys.readouterr()
-        done = Done(int(ending.value.code or 0), said.out, said.err)
-        assert done.returncode == 0 or not check, done.stderr
-        return done
+        found = ran(("conv", *words), capsys, monkeypatch)
+        assert found.returncode == 0 or not check, found.stderr
+        return found
 
     return run
 
 
 @pytest.fixture
 def refused(conv):
-    """The one line that a command says on stderr when it refuses."""
-
-    def run(*words):
-        done = conv(*words, check=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("hubel: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr
-
-    return run
-
-
-def loaded(done):
-    def fail(constant):
-        raise AssertionError(constant)
-
-    return json.loads(done.stdout, parse_constant=fail)
+    """The one line that it says when it refuses."""
+    return lambda *words: refusal(conv(*words, check=False))
 
 
 def tidy(done):

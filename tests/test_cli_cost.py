@@ -1,24 +1,13 @@
 """`hubel cost`: what it prints and what it refuses."""
 
-import json
-import sys
-from dataclasses import dataclass
-
 import pytest
+from commands import loaded, ran, refusal
 
 import hubel
-from hubel.cli.main import main
 from hubel.config import FitConfig
 from hubel.engine import choose_engine
 from hubel.models import ModelSpec, build
 from hubel.train import engine as engine_module
-
-
-@dataclass
-class Done:
-    returncode: int
-    stdout: str
-    stderr: str
 
 
 @pytest.fixture
@@ -28,14 +17,9 @@ def cost(capsys, monkeypatch):
     def run(*words, check=True):
         if "--predict" not in words:
             words = (*words, "--no-predict")
-        monkeypatch.setattr(sys, "argv", ["hubel", "cost", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ending:
-            main()
-        said = capsys.readouterr()
-        done = Done(int(ending.value.code or 0), said.out, said.err)
-        assert done.returncode == 0 or not check, done.stderr
-        return done
+        found = ran(("cost", *words), capsys, monkeypatch)
+        assert found.returncode == 0 or not check, found.stderr
+        return found
 
     return run
 
@@ -43,22 +27,7 @@ def cost(capsys, monkeypatch):
 @pytest.fixture
 def refused(cost):
     """The one line that it says when it refuses."""
-
-    def run(*words):
-        done = cost(*words, check=False)
-        assert (done.returncode, done.stdout) == (1, "")
-        assert done.stderr.startswith("hubel: ")
-        assert done.stderr.count("\n") == 1
-        return done.stderr
-
-    return run
-
-
-def loaded(done):
-    def fail(constant):
-        raise AssertionError(constant)
-
-    return json.loads(done.stdout, parse_constant=fail)
+    return lambda *words: refusal(cost(*words, check=False))
 
 
 SLIDE = """

@@ -3,15 +3,14 @@
 import base64
 import io
 import json
-import sys
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 import scipy.ndimage as ndi
+from commands import ran
 from PIL import Image
 
-from hubel.cli.main import main
 from hubel.conv.filter_kernels import make_filter
 from hubel.conv.filters import filter_picture
 from hubel.data.pictures import decode_picture
@@ -36,12 +35,8 @@ def hubel(folder, capsys, monkeypatch):
     """The command in this process: (exit code, stdout, stderr)."""
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["hubel", "conv", "filter", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ending:
-            main()
-        said = capsys.readouterr()
-        return int(ending.value.code or 0), said.out, said.err
+        found = ran(("conv", "filter", *words), capsys, monkeypatch)
+        return found.returncode, found.stdout, found.stderr
 
     return run
 

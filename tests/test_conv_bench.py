@@ -1,14 +1,13 @@
 """Layers of a network, measuring them, and `hubel conv bench`."""
 
 import json
-import sys
 
 import pytest
 import torch
 import torchvision
+from commands import ran
 from torch import nn
 
-from hubel.cli.main import main
 from hubel.conv import measure as measuring
 from hubel.conv import swap
 from hubel.conv.case import ConvCase
@@ -84,11 +83,8 @@ def bench(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
 
     def run(*words):
-        monkeypatch.setattr(sys, "argv", ["hubel", "conv", "bench", "--repeats", "1", *words])
-        with pytest.raises(SystemExit) as ending:
-            main()
-        said = capsys.readouterr()
-        return int(ending.value.code or 0), said.out, said.err
+        found = ran(("conv", "bench", "--repeats", "1", *words), capsys, monkeypatch)
+        return found.returncode, found.stdout, found.stderr
 
     return run
 
