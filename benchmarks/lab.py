@@ -22,7 +22,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from cache import some_pictures
@@ -76,40 +75,21 @@ def main() -> None:
 
 def tutorial(folder: Path) -> float:
     """Images/s of the loop that everybody copies."""
-    import torch
     from torch import nn
-    from torch.utils.data import DataLoader
-    from torchvision import datasets, transforms
+    from tutorial import tutorial_images_per_s
 
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))]
-    )
+    def lab_network(shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        side = shape[-1] // 8
+        return nn.Sequential(
+            nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
+            nn.Flatten(), nn.Linear(64 * side * side, 512), nn.ReLU(),
+            nn.Linear(512, num_classes), nn.LogSoftmax(dim=1),
+        )  # fmt: skip
+
     root = folder / "train" if (folder / "train").is_dir() else folder
-    dataset = datasets.ImageFolder(root, transform)
-    loader = DataLoader(dataset, batch_size=64, shuffle=True, num_workers=2)
-    side = dataset[0][0].shape[-1] // 8
-    model = nn.Sequential(
-        nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(16, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Flatten(), nn.Linear(64 * side * side, 512), nn.ReLU(),
-        nn.Linear(512, len(dataset.classes)), nn.LogSoftmax(dim=1),
-    )  # fmt: skip
-    criterion = nn.NLLLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.003)
-    seen, started = 0, 0.0
-    for number, (images, labels) in enumerate(loader):
-        if number == 10:
-            seen, started = 0, time.perf_counter()
-        if number == 310:
-            break
-        optimizer.zero_grad()
-        loss = criterion(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # the running loss of every tutorial
-        seen += len(images)
-    return seen / (time.perf_counter() - started)
+    return tutorial_images_per_s(root, lab_network, nn.NLLLoss(), lr=0.003, warm_up=10, batches=300)
 
 
 def hubel(folder: Path, case: str) -> float:

@@ -25,7 +25,6 @@ import io
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 from cache import some_of
@@ -82,38 +81,23 @@ def arguments() -> argparse.Namespace:
 
 
 def tutorial(args: argparse.Namespace) -> float:
-    """Images/s of the loop, as lab.py has it, around a network of the zoo."""
-    import torch
+    """Images/s of the loop around a network of the zoo."""
     from torch import nn
-    from torch.utils.data import DataLoader
-    from torchvision import datasets, transforms
+    from tutorial import tutorial_images_per_s
 
     from hubel.models import ModelSpec, build, resolve
 
-    transform = transforms.Compose(
-        [transforms.ToTensor(), transforms.Normalize((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))]
+    def zoo_network(shape: tuple[int, ...], num_classes: int) -> nn.Module:
+        return build(resolve(ModelSpec(args.model, shape[0], num_classes, shape[1:])))
+
+    return tutorial_images_per_s(
+        args.folder / "train",
+        zoo_network,
+        nn.CrossEntropyLoss(),
+        lr=0.001,
+        warm_up=WARM_UP,
+        batches=args.batches,
     )
-    dataset = datasets.ImageFolder(args.folder / "train", transform)
-    loader = DataLoader(dataset, batch_size=64, shuffle=True, num_workers=2, drop_last=True)
-    if len(loader) < WARM_UP + args.batches:
-        raise SystemExit(f"{len(loader)} batches are too few; lower --batches or more --num-images")
-    channels, *size = dataset[0][0].shape
-    model = build(resolve(ModelSpec(args.model, channels, len(dataset.classes), tuple(size))))
-    criterion = nn.CrossEntropyLoss()
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
-    seen, started = 0, 0.0
-    for number, (images, labels) in enumerate(loader):
-        if number == WARM_UP:
-            seen, started = 0, time.perf_counter()
-        if number == WARM_UP + args.batches:
-            break
-        optimizer.zero_grad()
-        loss = criterion(model(images), labels)
-        loss.backward()
-        optimizer.step()
-        loss.item()  # the running loss of every tutorial
-        seen += len(images)
-    return seen / (time.perf_counter() - started)
 
 
 def hubel(args: argparse.Namespace) -> float:

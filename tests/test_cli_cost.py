@@ -287,6 +287,7 @@ def test_the_prediction_reads_at_80_columns(cost, monkeypatch):
     [
         (("simple", "--epochs", 3), "--epochs counts passes over --data"),
         (("simple", "--data", "digits", "--input", "3x8x8"), "--input has 3 channels, the data 1"),
+        (("simple", "--data", "digits", "--num-classes", 0), "2 classes, got 1 and 0"),
         (("simple", "--data", "nowhere"), "DATA 'nowhere' is neither a path"),
         (("simple", "--data", "digits", "--task", "clasify"), "did you mean 'classify'"),
         (("simple", "--device", "gpu"), "--device 'gpu' cannot be used here"),

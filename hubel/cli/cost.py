@@ -132,7 +132,8 @@ def cost(
         config = settle_batch_size(config, facts.num_train)
         config, _ = bounded_batch_size(config, facts.num_train)
         if not Path(model).expanduser().is_dir():
-            num_classes = num_classes or TASKS[task].num_outputs(len(facts.classes))
+            found_classes = TASKS[task].num_outputs(len(facts.classes))
+            num_classes = found_classes if num_classes is None else num_classes
     TASKS[task]  # an unknown one is told
     predicted = fit = None
     notes: list[str] = []
@@ -170,16 +171,9 @@ def _predicted(
 ) -> "tuple[Prediction, FitPrediction | None, list[str]]":
     """For this machine, and for a fit on the data where there is some; what is to be said of it."""
     from hubel.cost.fit_cost import predict_fit
-    from hubel.cost.probe import Timings
-    from hubel.engine import keep_freed_memory
-    from hubel.train.forecast import forecast, left_out, likely_engine
+    from hubel.train.forecast import forecast_here, left_out
 
-    keep_freed_memory()  # as a fit does
-    engine, how = likely_engine(config, network, shape)
-    timings = Timings(engine, again=again)
-    found = forecast(config, network, shape, engine, timings)
-    if not found.busy:
-        timings.save()
+    found, engine, how = forecast_here(config, network, shape, again=again)
     notes = [_ENGINES[how].format(engine.words), *left_out(config, shape, engine)]
     fit = None if facts is None else predict_fit(found, facts, config, engine)
     return found, fit, [note for note in notes if note]

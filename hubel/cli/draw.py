@@ -104,18 +104,11 @@ def draw(
 def _by_time(network: "nn.Module", shape: tuple[int, ...]) -> "Colouring":
     """Colours by the predicted time of each layer in a training step of `_BATCH` pictures."""
     from hubel.config import FitConfig
-    from hubel.cost.predict import predict
-    from hubel.cost.probe import Timings
     from hubel.cost.words import seconds_words
     from hubel.draw.palette import Colouring
-    from hubel.engine import choose_engine, keep_freed_memory
+    from hubel.train.forecast import forecast_here
 
-    keep_freed_memory()
-    engine = choose_engine(FitConfig())
-    timings = Timings(engine)
-    found = predict(network, shape, _BATCH, engine, timings)
-    if not found.busy:
-        timings.save()
+    found, _, _ = forecast_here(FitConfig(batch_size=_BATCH), network, shape)
     seconds = {name: layer.step_s for name, layer in found.layers.items()}
     return Colouring(seconds, f"time in a training step of {_BATCH},", seconds_words)
 

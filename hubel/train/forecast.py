@@ -6,23 +6,37 @@ from torch import nn
 from hubel.config import FitConfig
 from hubel.cost.predict import Prediction, predict
 from hubel.cost.probe import Timings
-from hubel.engine import Engine, choose_engine
+from hubel.engine import Engine, choose_engine, keep_freed_memory
 from hubel.train.engine import known_engine
 from hubel.train.freezing import make_freezing
 from hubel.train.optimizers import use_precision
 from hubel.train.progressive import SMALLEST_SIDE
 from hubel.train.setup import optimizer_for
 
-__all__ = ["forecast", "left_out", "likely_engine"]
+__all__ = ["forecast", "forecast_here", "left_out"]
 
 
-def likely_engine(
+def forecast_here(
+    config: FitConfig, model: nn.Module, input_shape: tuple[int, ...], *, again: bool = False
+) -> tuple[Prediction, Engine, str]:
+    """The prediction for a fit by `config` on this machine, its engine, and how that is known.
+
+    What was measured of the machine is kept for the next time, unless it was busy; `again`
+    forgets what is kept. Raises `UserError` for an engine that the device has not got.
+    """
+    keep_freed_memory()  # as a fit does
+    engine, how = _likely_engine(config, model, input_shape)
+    timings = Timings(engine, again=again)
+    found = forecast(config, model, input_shape, engine, timings)
+    if not found.busy:
+        timings.save()
+    return found, engine, how
+
+
+def _likely_engine(
     config: FitConfig, model: nn.Module, input_shape: tuple[int, ...]
 ) -> tuple[Engine, str]:
-    """The engine by which `config` would train `model` on (c, *spatial), and how that is known.
-
-    Raises `UserError` for an engine that the device has not got.
-    """
+    """The engine by which `config` would train `model` on (c, *spatial), and how that is known."""
     engine = choose_engine(config)
     if config.engine != "auto":
         return engine, "asked for"
