@@ -10,6 +10,7 @@ import hubel
 from hubel.config import FitConfig, parse_batch_size
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, resident
+from hubel.data.targets import Labels
 from hubel.errors import UserError
 from hubel.train import batch_size as batch_size_module
 from hubel.train.batch_size import saturating
@@ -105,7 +106,7 @@ def test_pixels_that_lie_on_the_device_give_the_same_batches():
     pixels = random_pixels(40, (9, 9), 3)
     loaders = [
         Loader(
-            MemoryStore(pixels), torch.arange(40).numpy() % 4, torch.arange(4, 37).numpy(),
+            MemoryStore(pixels), Labels(torch.arange(40) % 4), torch.arange(4, 37).numpy(),
             unit_preprocess((9, 9), 3), 8, 3, 4, augment=Augment("random", 0.2), resident=where,
         )
         for where in (None, torch.from_numpy(pixels))

@@ -14,6 +14,7 @@ from fakes import MemoryStore, random_pixels, unit_preprocess
 import hubel
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader
+from hubel.data.targets import Labels
 from hubel.errors import UserError
 from hubel.train import fit as fit_module
 from hubel.world import World, read_world
@@ -57,7 +58,7 @@ def test_all_processes_together_see_what_one_sees(mixup, n):
 
     def batches(world, start):
         loader = Loader(
-            MemoryStore(pixels), targets, torch.arange(n).numpy(), unit_preprocess((9, 9), 3),
+            MemoryStore(pixels), Labels.of(targets), torch.arange(n).numpy(), unit_preprocess((9, 9), 3),
             8, 3, 4, augment=Augment("random", 0.2, jitter=0.3), mixup=mixup, world=world,
         )  # fmt: skip
         return list(loader.epoch(2, start)), list(loader.evaluation())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hubel.data import loader as loader_module
 from hubel.data.augment import Augment
 from hubel.data.loader import Batch, Loader
+from hubel.data.targets import Labels
 from hubel.world import World
 
 
@@ -19,7 +20,13 @@ def make_loader(n=37, batch_size=5, size=(6, 6), **changes) -> Loader:
     indices = np.arange(1, n, 2)
     settings_ = {"num_classes": 4, "augment": Augment("alternating", 0.2)}
     return Loader(
-        store, targets, indices, unit_preprocess(size, 1), batch_size, 3, **{**settings_, **changes}
+        store,
+        Labels.of(targets),
+        indices,
+        unit_preprocess(size, 1),
+        batch_size,
+        3,
+        **{**settings_, **changes},
     )
 
 
@@ -37,7 +44,7 @@ def test_an_epoch_sees_every_sample_once(n, batch_size):
     ids = torch.cat([b.ids for b in batches])
     assert sorted(ids.tolist()) == loader.indices.tolist()
     targets = torch.cat([b.target for b in batches])
-    assert torch.equal(targets, torch.from_numpy(loader.targets)[ids])
+    assert torch.equal(targets, loader.targets.rows(ids))
     evaluated = torch.cat([b.ids for b in loader.evaluation()])
     assert evaluated.tolist() == loader.indices.tolist()
 
@@ -83,7 +90,9 @@ def test_epochs_come_in_different_orders_and_seeds_too():
 
 def test_input_is_channels_last_in_memory():
     store = MemoryStore(random_pixels(8, (6, 6), 3))
-    loader = Loader(store, np.zeros(8, np.int64), np.arange(8), unit_preprocess((6, 6), 3), 4, 0, 2)
+    loader = Loader(
+        store, Labels.of(np.zeros(8, np.int64)), np.arange(8), unit_preprocess((6, 6), 3), 4, 0, 2
+    )
     batch = next(loader.epoch(0))
     assert batch.input.shape == (4, 3, 6, 6)
     assert batch.input.is_contiguous(memory_format=torch.channels_last)
@@ -95,7 +104,14 @@ def test_mixup_mixes_inputs_and_targets_by_the_same_share():
     targets = np.arange(n) % 2
     pixels[targets == 1] = 255
     loader = Loader(
-        MemoryStore(pixels), targets, np.arange(n), unit_preprocess((2, 2), 1), 16, 0, 2, mixup=1.0
+        MemoryStore(pixels),
+        Labels.of(targets),
+        np.arange(n),
+        unit_preprocess((2, 2), 1),
+        16,
+        0,
+        2,
+        mixup=1.0,
     )
     mixed = 0
     for batch in loader.epoch(0):
@@ -109,7 +125,7 @@ def test_balanced_sampling_draws_classes_equally():
     targets = np.array([0] * 900 + [1] * 90 + [2] * 10)
     loader = Loader(
         MemoryStore(np.zeros((1000, 1, 1, 1), np.uint8)),
-        targets,
+        Labels.of(targets),
         np.arange(1000),
         unit_preprocess((1, 1), 1),
         100,

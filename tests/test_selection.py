@@ -8,6 +8,7 @@ import torch
 from fakes import MemoryStore, unit_preprocess
 
 from hubel.data.loader import Loader
+from hubel.data.targets import Labels
 from hubel.engine import Engine
 from hubel.errors import UserError
 from hubel.runs import RunFolder
@@ -26,7 +27,7 @@ def two_classes(n: int = 256, side: int = 12) -> tuple[Loader, np.ndarray]:
     labels = np.where(wrong, 1 - targets, targets)
     loader = Loader(
         MemoryStore(pixels.astype(np.uint8)),
-        labels,
+        Labels.of(labels),
         np.arange(n),
         unit_preprocess((side, side), 3),
         batch_size=16,

@@ -20,6 +20,7 @@ from hubel.data.prepare import input_size
 from hubel.data.preprocess import Preprocess
 from hubel.data.source import Source, UnreadableSampleError, open_source
 from hubel.data.split import split_source
+from hubel.data.targets import Labels
 from hubel.engine import Engine
 from hubel.views import views_about
 
@@ -179,7 +180,7 @@ def _batch_s(facts: DataFacts, config: FitConfig, engine: Engine) -> float:
     zeros = (0.0,) * facts.in_channels
     loader = Loader(
         store,
-        np.zeros(n, np.int64),
+        Labels.of(np.zeros(n, np.int64)),
         np.arange(n),
         Preprocess(facts.size, zeros, (1.0,) * facts.in_channels, scale),
         config.batch_size,

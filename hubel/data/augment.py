@@ -3,7 +3,8 @@
 Every draw comes from a table with one row a sample, made from (seed, epoch): the same
 sample gets the same augmentation in the same epoch whatever the batch, the number of
 workers or the point of a resume. Pixels stay in their stored type and layout
-(b, *spatial, c); mixup alone works on the network's input and on targets.
+(b, *spatial, c); mixup alone works on the network's input and on targets. Boxes and masks
+move with their pictures.
 """
 
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import torch
 import torch.nn.functional as F
 
 from hubel.config import FitConfig
+from hubel.data.targets import NO_OBJECT, Kind
 from hubel.randomness import generator
 
 __all__ = ["Augment", "mixup_partners"]
@@ -74,39 +76,55 @@ class Augment:
 
     def __call__(self, pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Augmented copies of `pixels` (b, *spatial, c); `draws` (b, columns) are their rows."""
+        labels = torch.zeros(len(pixels), dtype=torch.int64, device=pixels.device)
+        return self.both(pixels, labels, "class", draws)[0]
+
+    def both(
+        self, pixels: torch.Tensor, target: torch.Tensor, kind: Kind, draws: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`pixels` as by calling, and their targets (rows of `Targets` of that kind) moved alike.
+
+        A box is cut off at the picture's border; one of which less than a quarter is left is no
+        object any more, unless it is its picture's only one.
+        """
+        size = tuple(pixels.shape[1:-1])
         if self.rotate > 0 or self.resized_crop < 1:
-            pixels = self._warp(pixels, draws)
+            theta = self._warps(size, draws)
+            if kind == "boxes":
+                target = _warped_boxes(target, theta, size)
+            elif kind == "mask":
+                target = _warped(target.unsqueeze(-1), theta, "nearest").squeeze(-1)
+            pixels = _warped(pixels, theta, "bilinear")
         if self.flip != "none" or self.translate > 0:
-            pixels = self._shift_and_flip(pixels, draws)
+            shifts, mirrored = self._moves(size, draws)
+            if kind == "boxes":
+                target = _moved_boxes(target, shifts, mirrored, size[-1])
+            elif kind == "mask":
+                target = _moved(target.unsqueeze(-1), shifts, mirrored).squeeze(-1)
+            pixels = _moved(pixels, shifts, mirrored)
+        if kind == "boxes":
+            target = _cut_off(target, size)
         if self.jitter > 0:
             pixels = self._jitter(pixels, draws)
         if self.cutout > 0:
             pixels = self._cut(pixels, draws)
-        return pixels
+        return pixels, target
 
-    def _shift_and_flip(self, pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Exact moves of pixels: one gather with an index for each axis."""
-        batch, *size, channels = pixels.shape
-        index = torch.arange(batch, device=pixels.device)
+    def _moves(
+        self, size: tuple[int, ...], draws: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """Pixels to shift by along each axis, (b,) each, and whether then to mirror, (b,)."""
+        shifts = []
         for axis, side in enumerate(size):
             reach = min(round(self.translate * side), side - 1)
-            draw = draws[:, _SHIFT + axis]
-            shift = (draw * (2 * reach + 1)).long() - reach  # (b,) in -reach..reach
-            position = (
-                torch.arange(side, device=pixels.device) + shift[:, None]
-            ).abs()  # (b, side)
-            position = torch.where(position >= side, 2 * (side - 1) - position, position)
-            if axis == len(size) - 1 and self.flip != "none":
-                mirrored = draws[:, _FLIP, None] >= 0.5
-                position = torch.where(mirrored, side - 1 - position, position)
-            position = position.view(batch, *(1,) * axis, side)
-            index = index.unsqueeze(-1) * side + position  # (b, *size[: axis + 1])
-        flat = pixels.reshape(-1, channels)
-        return flat.index_select(0, index.reshape(-1)).view(pixels.shape)
+            shifts.append((draws[:, _SHIFT + axis] * (2 * reach + 1)).long() - reach)
+        mirrored = draws[:, _FLIP] >= 0.5
+        return shifts, mirrored if self.flip != "none" else torch.zeros_like(mirrored)
 
-    def _warp(self, pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-        """Rotation and resized crop in one interpolation, so that pixels blur only once."""
-        batch, *size, _ = pixels.shape
+    def _warps(self, size: tuple[int, ...], draws: torch.Tensor) -> torch.Tensor:
+        """Rotation and resized crop in one, so that pixels blur only once: (b, dims, dims + 1),
+        from places in the result to places in the picture, -1..1, as `affine_grid` takes it.
+        """
         dims = len(size)
         area = 1 - draws[:, _AREA] * (1 - self.resized_crop)
         log_ratio = (2 * draws[:, _RATIO] - 1) * torch.log(torch.tensor(4 / 3))
@@ -117,7 +135,7 @@ class Augment:
         angle = (2 * draws[:, _ANGLE] - 1) * torch.pi / 180 * self.rotate
         # Sides differ, so the rotation acts in pixels and not in the grid's -1..1.
         aspect = size[-2] / size[-1]
-        theta = torch.zeros(batch, dims, dims + 1, device=pixels.device)
+        theta = torch.zeros(len(draws), dims, dims + 1, device=draws.device)
         cos, sin = torch.cos(angle), torch.sin(angle)
         theta[:, 0, 0], theta[:, 0, 1] = scale[:, 0] * cos, -scale[:, 1] * sin * aspect
         theta[:, 1, 0], theta[:, 1, 1] = scale[:, 0] * sin / aspect, scale[:, 1] * cos
@@ -126,10 +144,7 @@ class Augment:
         if self.resized_crop < 1:
             free = 1 - scale
             theta[:, :, dims] = free * (2 * draws[:, _CROP : _CROP + dims].flip(1) - 1)
-        values = pixels.movedim(-1, 1).float()  # (b, c, *size)
-        grid = F.affine_grid(theta, list(values.shape), align_corners=False)
-        warped = F.grid_sample(values, grid, padding_mode="reflection", align_corners=False)
-        return _like(warped.movedim(1, -1), pixels)
+        return theta
 
     def _jitter(self, pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
         """Brightness, contrast about the picture's mean, saturation about its grey."""
@@ -158,6 +173,74 @@ class Augment:
             inside = inside & hit.view(view)
         fill = torch.tensor(self.fill, device=pixels.device).to(pixels.dtype)
         return torch.where(inside.unsqueeze(-1), fill, pixels)
+
+
+_KEPT = 0.25
+"""Of a box's area: with less in the picture it is no object any more."""
+
+
+def _moved(
+    pixels: torch.Tensor, shifts: list[torch.Tensor], mirrored: torch.Tensor
+) -> torch.Tensor:
+    """Exact moves of pixels (b, *size, c): one gather with an index for each axis."""
+    batch, *size, channels = pixels.shape
+    index = torch.arange(batch, device=pixels.device)
+    for axis, (side, shift) in enumerate(zip(size, shifts, strict=True)):
+        position = (torch.arange(side, device=pixels.device) + shift[:, None]).abs()  # (b, side)
+        position = torch.where(position >= side, 2 * (side - 1) - position, position)
+        if axis == len(size) - 1:
+            position = torch.where(mirrored[:, None], side - 1 - position, position)
+        position = position.view(batch, *(1,) * axis, side)
+        index = index.unsqueeze(-1) * side + position  # (b, *size[: axis + 1])
+    flat = pixels.reshape(-1, channels)
+    return flat.index_select(0, index.reshape(-1)).view(pixels.shape)
+
+
+def _moved_boxes(
+    rows: torch.Tensor, shifts: list[torch.Tensor], mirrored: torch.Tensor, width: int
+) -> torch.Tensor:
+    """Where boxes (b, most, 5) are after `_moved`; they may leave the picture."""
+    down, right = shifts
+    x, y = rows[..., 1::2], rows[..., 2::2]  # (b, most, 2): left and right, top and bottom
+    x = torch.where(mirrored[:, None, None], width - x.flip(-1), x) - right[:, None, None]
+    y = y - down[:, None, None]
+    return torch.cat([rows[..., :1], torch.stack([x, y], dim=-1).flatten(2)], dim=-1)
+
+
+def _warped(pixels: torch.Tensor, theta: torch.Tensor, mode: str) -> torch.Tensor:
+    """`pixels` (b, *size, c) read where `theta` says, the border reflected."""
+    values = pixels.movedim(-1, 1).float()  # (b, c, *size)
+    grid = F.affine_grid(theta, list(values.shape), align_corners=False)
+    warped = F.grid_sample(values, grid, mode, padding_mode="reflection", align_corners=False)
+    return _like(warped.movedim(1, -1), pixels)
+
+
+def _warped_boxes(rows: torch.Tensor, theta: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """The upright boxes around boxes (b, most, 5) after `_warped`; they may leave the picture."""
+    sides = rows.new_tensor([size[1], size[0]])
+    left, top, right, bottom = rows[..., 1:].unbind(-1)
+    points = torch.stack(
+        [torch.stack([x, y], -1) for x in (left, right) for y in (top, bottom)], dim=2
+    )  # (b, most, 4, 2)
+    places = 2 * points / sides - 1
+    inverse = torch.linalg.inv(theta[:, :, :2])
+    moved = (places - theta[:, None, None, :, 2]) @ inverse.mT[:, None]
+    moved = (moved + 1) / 2 * sides
+    return torch.cat([rows[..., :1], moved.amin(2), moved.amax(2)], dim=-1)
+
+
+def _cut_off(rows: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Boxes (b, most, 5) inside the picture; without those of which too little is inside."""
+    limits = rows.new_tensor([size[1], size[0], size[1], size[0]])
+    inside = torch.cat([rows[..., :1], torch.minimum(rows[..., 1:].clamp_min(0), limits)], dim=-1)
+    if rows.shape[1] > 1:
+        gone = _areas(inside) < _KEPT * _areas(rows)
+        inside[..., 0] = torch.where(gone, NO_OBJECT, inside[..., 0])
+    return inside
+
+
+def _areas(rows: torch.Tensor) -> torch.Tensor:
+    return (rows[..., 3] - rows[..., 1]) * (rows[..., 4] - rows[..., 2])
 
 
 def _like(values: torch.Tensor, pixels: torch.Tensor) -> torch.Tensor:

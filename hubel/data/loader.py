@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from hubel.data.augment import Augment, mixup_partners
 from hubel.data.cache import Store
 from hubel.data.preprocess import Preprocess
+from hubel.data.targets import Targets
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
@@ -54,7 +55,8 @@ class Batch:
     Attributes
     ----------
     input: float32 (n, c, *spatial), channels-last in memory.
-    target: int64 (n,), or float32 (n, num_classes) probabilities after mixup.
+    target: as the rows of `Targets`: int64 (n,) classes (float32 (n, num_classes)
+        probabilities after mixup), float32 (n, most, 5) boxes, uint8 (n, *spatial) masks.
     ids: int64 (n,), indices of the samples in their source.
     whole: samples of the batch in all processes; 0 where there is one process.
     """
@@ -87,13 +89,14 @@ class Loader:
 
     Attributes
     ----------
-    store, targets: pixels and targets (n,) of the whole source.
+    store, targets: pixels and targets of the whole source.
     indices: the samples of this split.
     num_classes: length of a mixed target.
     augment: applied to training batches; None for evaluation.
     transform: a person's own transform of one picture, called before `augment`.
-    mixup: Beta parameter; 0 is off.
+    mixup: Beta parameter; 0 is off. Of classes only.
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
+        Of classes only.
     difficulty, hard_share: an epoch visits `hard_share` (at least one half) of the samples;
         those left out are drawn anew each epoch from the easier ones, twice as many as are
         left out, by `difficulty` (n,) of the samples of this split.
@@ -103,7 +106,7 @@ class Loader:
     """
 
     store: Store
-    targets: npt.NDArray[np.int64]
+    targets: Targets
     indices: npt.NDArray[np.int64]
     preprocess: Preprocess
     batch_size: int
@@ -151,24 +154,22 @@ class Loader:
             return positions[torch.randperm(len(positions), generator=stream)]
         if not self.balanced:
             return torch.randperm(n, generator=stream)
-        targets = torch.from_numpy(self.targets[self.indices])
+        targets = self.targets.rows(torch.from_numpy(self.indices))
         weights = 1.0 / targets.bincount(minlength=self.num_classes).clamp_min(1)
         return torch.multinomial(weights[targets].double(), n, replacement=True, generator=stream)
 
     def evaluation(self) -> Iterator[Batch]:
         """Every sample once, in order, never augmented; of them this process's share."""
         indices = torch.from_numpy(self.indices)[self.world.share(len(self.indices))]
-        targets = torch.from_numpy(self.targets)
         for start in range(0, len(indices), self.batch_size):
             ids = indices[start : start + self.batch_size]
-            pixels = self._pixels(ids)
-            yield Batch(self.preprocess(pixels), targets[ids].to(self.device), ids)
+            target = self.targets.rows(ids).to(self.device)
+            yield Batch(self.preprocess(self._pixels(ids)), target, ids)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of `epoch` from batch number `start` on."""
         order = self.order(epoch)
         indices = torch.from_numpy(self.indices)
-        targets = torch.from_numpy(self.targets)
         n = len(indices)
         draws = self.augment.draws(n, self.seed, epoch) if self.augment else None
         mixing = mixup_partners(n, self.mixup, self.seed, epoch) if self.mixup else None
@@ -186,17 +187,14 @@ class Loader:
             ]
             shares = [self._share(cut) for cut in whole]
             positions = torch.cat([order[share] for share in shares])
-            input = self._inputs(indices[positions], positions, draws, epoch)
-            target = targets[indices[positions]].to(self.device)
+            input, target = self._samples(indices[positions], positions, draws, epoch)
             if mixing is not None:
                 partners, parts = mixing[0][positions], mixing[1][positions].to(self.device)
-                other = self._inputs(indices[partners], partners, draws, epoch)
+                other, label = self._samples(indices[partners], partners, draws, epoch)
                 shape = (-1, *(1,) * (input.ndim - 1))
                 input = torch.lerp(other, input, parts.view(shape))
                 one_hot = F.one_hot(target, self.num_classes).float()
-                other_hot = F.one_hot(
-                    targets[indices[partners]].to(self.device), self.num_classes
-                ).float()
+                other_hot = F.one_hot(label, self.num_classes).float()
                 target = torch.lerp(other_hot, one_hot, parts[:, None])
             chunk = Batch(input, target, indices[positions])
             at = 0
@@ -218,14 +216,15 @@ class Loader:
             return self.resident.index_select(0, ids.to(self.device, non_blocking=True))
         return _sent(self.store.gather(ids), self.device)
 
-    def _inputs(
+    def _samples(
         self,
         ids: torch.Tensor,
         positions: torch.Tensor,
         draws: torch.Tensor | None,
         epoch: int,
-    ) -> torch.Tensor:
-        """Network input (b, c, *spatial) of samples `ids`, augmented for `epoch`."""
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Network input (b, c, *spatial) and targets of samples `ids`, augmented for `epoch`."""
+        target = self.targets.rows(ids).to(self.device)
         if self.transform is None:
             pixels = self._pixels(ids)
         else:
@@ -236,8 +235,9 @@ class Loader:
             ]
             pixels = _sent(torch.stack(rows), self.device)
         if self.augment is not None and draws is not None:
-            pixels = self.augment(pixels, draws[positions].to(self.device))
-        return self.preprocess(pixels)
+            rows = draws[positions].to(self.device)
+            pixels, target = self.augment.both(pixels, target, self.targets.kind, rows)
+        return self.preprocess(pixels), target
 
 
 def resident(store: Store, device: torch.device) -> torch.Tensor | None:

@@ -10,6 +10,7 @@ from hubel.data.cache import Progress, Store, open_store
 from hubel.data.loader import Loader, evaluation_batch
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
+from hubel.data.targets import Labels
 from hubel.engine import Engine, exact_engine, keep_freed_memory
 from hubel.errors import UserError
 from hubel.evaluate.classification import evaluate_classification
@@ -142,7 +143,7 @@ def _probabilities(
     engine.place(trained.model)
     loader = Loader(
         store,
-        targets,
+        Labels.of(targets),
         indices,
         trained.preprocess,
         evaluation_batch(store),

@@ -18,6 +18,7 @@ from hubel.data.augment import Augment
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
+from hubel.data.targets import Labels
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
@@ -139,7 +140,7 @@ def assemble(
     augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
     loader = Loader(
         data.store,
-        data.source.targets,
+        Labels.of(data.source.targets),
         data.split.train,
         preprocess,
         max(config.batch_size, 1),  # until `auto` is measured

@@ -1,0 +1,85 @@
+"""What is to be learned of each sample, as tensors whose rows a batch gathers."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hubel.data.boxes import Boxes
+from hubel.data.cache import Store
+
+__all__ = ["IGNORED", "NO_OBJECT", "BoxTargets", "Kind", "Labels", "Masks", "Targets"]
+
+Kind: TypeAlias = Literal["class", "boxes", "mask"]
+"""What a target is, and so how it moves with its picture."""
+
+NO_OBJECT = -1.0
+"""The class of a row that pads a sample's boxes to the number of the fullest one."""
+IGNORED = 255
+"""The class of a pixel that is neither learned from nor judged."""
+
+
+class Targets(Protocol):
+    """Of every sample of a source."""
+
+    kind: ClassVar[Kind]
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        """The targets of samples `ids` (b,) int64, on the CPU."""
+        ...
+
+
+@dataclass(frozen=True)
+class Labels:
+    """One class a sample: rows are int64 (b,)."""
+
+    kind: ClassVar[Kind] = "class"
+    values: torch.Tensor
+
+    @classmethod
+    def of(cls, targets: npt.NDArray[np.int64]) -> "Labels":
+        """From a source's targets."""
+        return cls(torch.from_numpy(targets))
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.values[ids]
+
+
+@dataclass(frozen=True)
+class BoxTargets:
+    """Boxes: rows are float32 (b, most, 5): class, left, top, right, bottom in pixels of the
+    stored picture; `most` is the number of the fullest sample, `NO_OBJECT` pads.
+    """
+
+    kind: ClassVar[Kind] = "boxes"
+    values: torch.Tensor
+
+    @classmethod
+    def of(cls, boxes: Boxes, store: Store) -> "BoxTargets":
+        """`boxes` at the size of `store`; those of unreadable samples are left out."""
+        n = len(boxes.starts) - 1
+        values = np.full((n, max(int(boxes.counts.max(initial=0)), 1), 5), NO_OBJECT, np.float32)
+        sample = boxes.samples
+        place = np.arange(len(boxes)) - boxes.starts[sample]
+        own = np.maximum(store.sizes, 1)
+        scale = np.array(store.size, np.float32)[::-1] / own[:, ::-1]  # (n, 2): x, y
+        seen = store.readable[sample]
+        rows = np.column_stack([boxes.classes, boxes.corners * np.tile(scale, 2)[sample]])
+        values[sample[seen], place[seen]] = rows[seen]
+        return cls(torch.from_numpy(values))
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.values[ids]
+
+
+@dataclass(frozen=True)
+class Masks:
+    """A class for every pixel: rows are uint8 (b, *size); `IGNORED` where there is none."""
+
+    kind: ClassVar[Kind] = "mask"
+    store: Store
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.store.gather(ids)[..., 0]
