@@ -14,7 +14,7 @@ from hubel.errors import UserError
 from hubel.train import batch_size as batch_size_module
 from hubel.train.batch_size import saturating
 
-SETTINGS = {"epochs": 1, "flip": "none", "threads": 1, "engine": "fp32"}
+SETTINGS = {"model": "simple", "epochs": 1, "flip": "none", "threads": 1, "engine": "fp32"}
 
 
 @pytest.mark.parametrize("text", ["", "many", "-2", "1.5", "1000000"])

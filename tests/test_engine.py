@@ -23,7 +23,7 @@ from hubel.train.checkpoint import load_checkpoint, save_checkpoint
 from hubel.train.probe import Bench, Distance, Evidence, compare, measure, undisturbed
 
 CPU = torch.device("cpu")
-SETTINGS = {"batch_size": 16, "epochs": 2, "flip": "none", "threads": 1}
+SETTINGS = {"model": "simple", "batch_size": 16, "epochs": 2, "flip": "none", "threads": 1}
 
 
 def engine(words):
