@@ -13,11 +13,11 @@ small at the start.
 Differs from those: written for any size, number of channels and for volumes. The last pooling
 takes whatever map is left (3×3 for 32×32 pictures, as there). From 64 pixels on the first
 convolution has stride 2; each further doubling puts [conv 3×3, max pool 2, batch norm, GELU]
-of half the first block's width before the blocks, so that these always see maps of 24 to 47 a
-side. Batch norm has a scale to learn, torch's eps, and a momentum that serves small batches
-too. `m` has the widths of the 94 % network, `l` those of the 96 % one, `s` three quarters of
-the widths of `m` and a good half of its work. Dropout, 0 unless asked for, acts before the
-Linear layer.
+of half the first block's width before the blocks, so that the shorter side of the map
+that these see is 24 to 47 (below 25 pixels: one less than the picture's). Batch norm has a
+scale to learn, torch's eps, and a momentum that serves small batches too. `m` has the widths of
+the 94 % network, `l` those of the 96 % one, `s` three quarters of the widths of `m` and a good
+half of its work. Dropout, 0 unless asked for, acts before the Linear layer.
 """
 
 from dataclasses import dataclass
