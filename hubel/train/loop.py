@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hubel.data.loader import Batch
-from hubel.engine import Engine
+from hubel.engine import Engine, out_of_memory
 from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs
 from hubel.models import Outputs
@@ -259,11 +259,7 @@ def _interrupted(t: Training, signal: int) -> Interrupted:
 
 def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
     """After too little memory: the same batch in twice as many parts. Re-raises other errors."""
-    text = str(error)
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "not enough memory" in text or "can't allocate memory" in text
-    )
-    if "more than 1 value per channel when training" in text:
+    if "more than 1 value per channel when training" in str(error):
         raise UserError(
             f"--model '{t.config.model}' averages in training over what the samples of a batch "
             f"have in each channel, and here that is one value: --batch-size "
@@ -271,7 +267,7 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
             f"training samples; give larger batches, fewer parts (--accumulate) or a larger "
             f"--img-size"
         ) from None
-    if not memory:
+    if not out_of_memory(error):
         raise error
     if not t.group.alone:
         raise UserError(
