@@ -257,7 +257,7 @@ def test_the_engine_is_what_a_fit_measured_else_the_likely_best_or_the_one_asked
     monkeypatch.setattr(engine_module, "_SHARE", 1e3)
     monkeypatch.setattr(engine_module, "_COMPILING_S", {})
     monkeypatch.setattr(engine_module, "_fastest", lambda rows: rows[0])
-    hubel.fit(pictures, output=tmp_path / "run", batch_size=16, epochs=1)
+    hubel.fit(pictures, output=tmp_path / "run", model="simple", batch_size=16, epochs=1)
     known = loaded(cost(*words))["prediction"]
     assert known["engine"] == "cpu, fp32, contiguous"
     assert known["notes"] == ["engine: fp32, contiguous, which an earlier fit of the same measured"]

@@ -21,7 +21,14 @@ from hubel.train import fit as fit_module
 from hubel.train import loop as loop_module
 from hubel.train.training import checkpoint
 
-SMALL = {"model": "simple", "batch_size": 16, "epochs": 3, "flip": "none", "threads": 1, "engine": "fp32"}
+SMALL = {
+    "model": "simple",
+    "batch_size": 16,
+    "epochs": 3,
+    "flip": "none",
+    "threads": 1,
+    "engine": "fp32",
+}
 
 
 def collect(rows):

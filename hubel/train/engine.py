@@ -46,6 +46,7 @@ _SHARE = 0.05  # of the training's time, for the measurement
 _LONGEST_S = 20.0  # of it where no budget says how long is long
 _STEPS = 14.0  # plain steps that measuring the uncompiled candidates takes, about
 _WARM = 8  # samples of the first step, which tells how long the others will be
+_ENOUGH = 64  # samples tell how long larger batches will be
 _NEAR = 0.95  # of a time: what is faster by less than this is not worth its rounding
 _LAST_EPOCH = 1 << 40
 _COMPILING_S = {"cpu": 60.0, "cuda": 90.0}
@@ -303,8 +304,8 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
         sample_s,
         candidates=tuple(row.to_json(samples) for row in rows),
     )
-    whole = samples == len(batch)
-    return choice, whole and not any(row.verdict.startswith("not measured") for row in rows)
+    enough = samples >= min(len(batch), _ENOUGH)
+    return choice, enough and not any(row.verdict.startswith("not measured") for row in rows)
 
 
 def _micro_batch(t: Training) -> Batch:
