@@ -4,17 +4,19 @@
         [--airbench CHECKOUT [--share 0.8]] [--repeats SEEDS] [--json FILE]
 
 FOLDER holds {train,test}/CLASS/*. Each case and seed is one `hubel fit` with nothing but its
-budget set and one `hubel evaluate`, in processes of their own, with an empty cache: start of
-Python, inspection, decoding, choice of the engine, training and validation are all inside the
-budget. `wall_s` is what a stopwatch beside the first command shows. hubel learns from nine tenths
-of the training split (the rest is its validation); the test split is touched once, by
-evaluate, whose time stands apart.
+network, budget and seed set and one `hubel evaluate`, in processes of their own, with an empty
+cache: importing torch, inspection, decoding, choice of the engine, training and validation are
+all inside the budget, whose clock starts once Python has started and read the command line;
+`wall_s`, what a stopwatch beside the first command shows, has that start too. hubel learns from
+nine tenths of the training split (the rest is its validation); the test split is touched once,
+by evaluate, whose time stands apart.
 
 With --airbench, a checkout of github.com/KellerJordan/cifar10-airbench (see airbench.py for
 exactly what is run, in bfloat16 and channels last): before each seed's budgets the recipe trains
 on all of the training split, given as arrays decoded from the same files before the clock starts;
 then hubel gets --share of the seconds that the recipe has just needed by its own clock, which
-counts neither start nor reading nor the evaluation after each epoch, while hubel's counts all.
+counts neither start nor reading nor the evaluation after each epoch, while hubel's counts all but
+the start of Python. The shares printed at the end are of `wall_s`, which counts all.
 --goal marks the cases whose mean reaches it.
 """
 
@@ -28,8 +30,7 @@ import time
 from pathlib import Path
 
 from airbench import NAME, airbench, script_at, write_arrays
-from common import machine, parser
-from recipe import hubel
+from common import hubel, machine, parser
 
 from hubel.config import parse_duration
 

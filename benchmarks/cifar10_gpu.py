@@ -10,10 +10,18 @@ rounds alternate with the recipe's, which does the same: one warm-up, then --run
 
 For hubel `seconds` is what the recipe's own clock counts: the training as the run's log has it,
 without the validation after each epoch, plus the judging of the 10,000 test pictures over the
-recipe's views; opening the data and loading the finished network are inside the latter. Whitening
-and the choice of the engine come before the loop and are inside `wall_s`, which is all of fit and
-evaluate in a process that has started. hubel learns from 45,000 pictures and holds 5,000 out; the
-baseline learns from 50,000.
+recipe's views; opening the data and loading the finished network are inside the latter. It differs
+from the recipe's clock in three things:
+
+  whitening    inside the recipe's `seconds`, outside hubel's
+  compiling    outside the recipe's (its warm-up run has it), inside hubel's where the engine
+               chosen is a compiled one that was not compiled already to be measured
+  checkpoints  none in the recipe; hubel writes one after each epoch, inside `seconds` but for
+               the last (the best weights are kept in the time of the validation, outside)
+
+Whitening and the choice of the engine come before the loop and are inside `wall_s`, which is all
+of fit and evaluate in a process that has started. hubel learns from 45,000 pictures and holds
+5,000 out; the baseline learns from 50,000.
 """
 
 import argparse
@@ -38,7 +46,7 @@ def main() -> None:
 
     if not torch.cuda.is_available():
         raise SystemExit("cifar10_gpu.py needs a CUDA device, and torch sees none here")
-    if args.case:
+    if args.case is not None:  # 0 is a seed
         print(json.dumps(hubel(args)))
         return
     script = script_at(args.airbench) if args.airbench else None

@@ -1,4 +1,4 @@
-"""What every benchmark shares: facts of the machine, alternating timing, a table, a JSON file.
+"""What benchmarks share: facts of the machine, alternating timing, a table, a JSON file, a verb.
 
 A benchmark measures hubel and a named baseline in the same run, in turn, because a shared
 machine is faster in one minute than in the next; it prints both, the ratio and the spread,
@@ -16,6 +16,8 @@ import json
 import os
 import platform
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +25,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Times", "alternate", "machine", "parser", "ratio", "table", "write_json"]
+__all__ = ["Times", "alternate", "hubel", "machine", "parser", "ratio", "table", "write_json"]
 
 PACKAGES = ("hubel", "torch", "torchvision", "numpy", "pillow")
 
@@ -115,6 +117,18 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     new.add_argument("--repeats", type=int, default=3, help="rounds that count (default 3)")
     new.add_argument("--json", type=Path, metavar="FILE", help="also write the result here")
     return new
+
+
+def hubel(*words: str) -> dict[str, Any]:
+    """One verb's JSON document."""
+    done = subprocess.run(
+        [sys.executable, "-m", "hubel", *words, "--json"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
 
 
 def write_json(

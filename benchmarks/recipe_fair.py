@@ -21,8 +21,8 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from common import machine, parser
-from recipe import difference, hubel
+from common import hubel, machine, parser
+from recipe import difference
 
 from hubel.data.cache import open_store
 from hubel.data.source import open_source

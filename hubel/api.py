@@ -1,6 +1,6 @@
 """hubel in Python: the same calls as the command line makes.
 
-run = hubel.fit("photos/", model="simple", epochs=20)
+run = hubel.fit("photos/", epochs=20)
 run.evaluate()
 hubel.load("runs/x").predict("cat.jpg")
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hubel.config import FitConfig
+from hubel.config import AUTO, FitConfig
 from hubel.data.inspect import inspect as inspect_data
 from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
@@ -246,13 +246,14 @@ def inspect(
 
 
 def _new_run(config: FitConfig) -> RunFolder:
-    """runs/DATA-MODEL-N for the first N that is free."""
+    """runs/DATA-MODEL-N for the first N that is free; without MODEL where the data choose it."""
     stem = Path(config.data.split(":")[0]).stem or "data"
     # Of a file.py:NAME, the NAME; vit_small/8 and torchvision:resnet18 in one word.
     name = config.model.rpartition(":")[2] if is_own_file(config.model) else config.model
     model = re.sub(r"[^\w.-]+", "-", name).strip("-.") or "model"
+    named = stem if config.model == AUTO else f"{stem}-{model}"
     for number in itertools.count(1):
-        path = Path("runs") / f"{stem}-{model}-{number}"
+        path = Path("runs") / f"{named}-{number}"
         if not path.exists():
             break
     return RunFolder.create(path)

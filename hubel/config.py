@@ -18,6 +18,7 @@ from typing import Any
 from hubel.errors import UserError, suggestion
 
 __all__ = [
+    "AUTO",
     "PRECISIONS",
     "FitConfig",
     "by_recipe",
@@ -28,6 +29,9 @@ __all__ = [
     "setting",
 ]
 
+
+AUTO = "auto"
+"""As a model: chosen by the data."""
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 """What forward and backward may compute in, the most exact first."""
@@ -160,8 +164,9 @@ class FitConfig:
     """
 
     data: str = setting("", "The data set: a path or an embedded set", "Data")
-    model: str = setting("simple", "The network: one that hubel models lists, torchvision:NAME, "
-                         "timm:NAME or your own file.py:NAME", "Network")  # fmt: skip
+    model: str = setting(AUTO, "The network: one that hubel models lists, torchvision:NAME, "
+                         "timm:NAME or your own file.py:NAME; auto: one that learns in minutes",
+                         "Network")  # fmt: skip
     recipe: str = setting("fast", "What decides the settings that are not given: fast, or plain, "
                           "the textbook's loop", "Training", choices=("fast", "plain"))  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "
@@ -221,8 +226,9 @@ class FitConfig:
                                choices=("sgd", "adam", "adamw", "muon"))  # fmt: skip
     lr: float | None = setting(None, "Peak learning rate; by default the optimizer's own",
                                "Training", low=1e-8, high=1e3)  # fmt: skip
-    momentum: float = setting(0.9, "Nesterov momentum of sgd and muon", "Training",
-                              low=0.0, high=0.999)  # fmt: skip
+    momentum: float | None = setting(None, "Nesterov momentum of sgd and muon; by default the "
+                                     "optimizer's own", "Training",
+                                     low=0.0, high=0.999)  # fmt: skip
     bias_rate: float = by_recipe("Learning rate of batch norm's biases, as a multiple of the "
                                  "optimizer's", "Recipe", fast=4.0, plain=1.0, tuning=1.0,
                                  low=0.0, high=1e4)  # fmt: skip
@@ -238,9 +244,9 @@ class FitConfig:
                                    "64 pixels or more (1 = off)", "Recipe",
                                    fast=0.75, plain=1.0, tuning=1.0,
                                    low=0.25, high=1.0)  # fmt: skip
-    hard_share: float = by_recipe("Share of the pictures seen in an epoch, the rest left out of "
-                                  "those that a small network finds easy (1 = off)", "Recipe",
-                                  fast=1.0, plain=1.0, tuning=1.0, low=0.5, high=1.0)  # fmt: skip
+    hard_share: float = setting(1.0, "Share of the pictures seen in an epoch, the rest left out of "
+                                "those that a small network finds easy (1 = off)", "Recipe",
+                                low=0.5, high=1.0)  # fmt: skip
     tta: str = by_recipe("Average over mirrored and shifted views of a finished network's input: "
                          "none, all, or of unsure pictures only", "Recipe",
                          fast="unsure", plain="none", tuning="none",
@@ -250,11 +256,11 @@ class FitConfig:
         "Training", low=0.0, high=10.0)  # fmt: skip
     schedule: str = setting("triangular", "Learning rate over time", "Training",
                             choices=("constant", "step", "cosine", "triangular"))  # fmt: skip
-    warmup: float = setting(0.2, "Share of the training that the rate rises (triangular, cosine)",
-                            "Training", low=0.0, high=0.9)  # fmt: skip
-    label_smoothing: float = by_recipe("Share of the target spread over all classes", "Training",
-                                       fast=0.1, plain=0.1, tuning=0.1,
-                                       low=0.0, high=0.9)  # fmt: skip
+    warmup: float = by_recipe("Share of the training that the rate rises (triangular, cosine)",
+                              "Training", fast=0.05, plain=0.2, tuning=0.2,
+                              low=0.0, high=0.9)  # fmt: skip
+    label_smoothing: float = setting(0.1, "Share of the target spread over all classes",
+                                     "Training", low=0.0, high=0.9)  # fmt: skip
     class_weights: bool = setting(False, "Weigh the loss by inverse class frequency", "Training")
     balanced_sampling: bool = setting(False, "Draw every class equally often", "Training")
     ema: float = setting(0.0, "Decay of the averaged weights that are evaluated (0 = off)",

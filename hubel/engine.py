@@ -23,6 +23,7 @@ __all__ = [
     "choose_engine",
     "exact_engine",
     "keep_freed_memory",
+    "out_of_memory",
     "pick_device",
     "precisions_of",
 ]
@@ -90,18 +91,18 @@ class Engine:
             order = self._memory_format(parameter.ndim)
             parameter.data = parameter.data.contiguous(memory_format=order)
 
-    def forward_of(self, model: nn.Module, samples: int) -> Forward:
-        """What the training calls: `model`, compiled for batches of `samples` if so chosen.
+    def forward_of(self, model: nn.Module, input_shape: tuple[int, ...]) -> Forward:
+        """What the training calls: `model`, compiled for inputs (n, c, *spatial) if so chosen.
 
-        Another size, an epoch's last batch, takes the network as it is written: compiling
-        it again would cost more than it saves.
+        Another shape, of an epoch's last batch or of smaller pictures, takes the network as it
+        is written: compiling it again would cost more than it saves.
         """
         if not self.compiled:
             return model
         compiled = torch.compile(model, dynamic=False, mode=_MODES[self.compiled])
 
         def forward(input: torch.Tensor) -> Any:
-            return (compiled if len(input) == samples else model)(input)
+            return (compiled if tuple(input.shape) == input_shape else model)(input)
 
         return forward
 
@@ -219,6 +220,17 @@ def choose_engine(config: FitConfig, world: World = _ALONE) -> Engine:
             f"auto, which measures"
         )
     return engine
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether `error` says that memory is too small, of a CPU or a GPU.
+
+    Not every such error has a type of its own; "illegal memory access" is none of them.
+    """
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    words = ("out of memory", "not enough memory", "can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
 
 
 def keep_freed_memory() -> None:

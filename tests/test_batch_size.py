@@ -10,12 +10,17 @@ import hubel
 from hubel.config import FitConfig, parse_batch_size
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, resident
+<<<<<<< HEAD
 from hubel.data.targets import Labels
+=======
+from hubel.engine import Engine, out_of_memory
+>>>>>>> main
 from hubel.errors import UserError
 from hubel.train import batch_size as batch_size_module
+from hubel.train import engine as engine_module
 from hubel.train.batch_size import saturating
 
-SETTINGS = {"epochs": 1, "flip": "none", "threads": 1, "engine": "fp32"}
+SETTINGS = {"model": "simple", "epochs": 1, "flip": "none", "threads": 1, "engine": "fp32"}
 
 
 @pytest.mark.parametrize("text", ["", "many", "-2", "1.5", "1000000"])
@@ -46,21 +51,64 @@ def test_a_batch_larger_than_the_set_is_the_set(pictures, tmp_path):
         ({16: 10, 32: 19, 64: 30}, 64, 3),
         ({16: 10, 32: 5, 64: 30}, 16, 2),
         ({16: 10, 32: 19, 64: 0.0, 128: 50}, 32, 3),
+        ({16: 0.0, 32: 0.0, 64: 0.0}, 16, 1),
         ({7: 3}, 7, 1),
     ],
 )
 def test_doubling_goes_on_as_long_as_it_pays(speeds, found, measured):
-    size, tried = saturating(speeds, speeds.__getitem__)
+    size, tried = saturating(speeds, speeds.__getitem__, lambda best: math.inf)
     assert size == found
     assert list(tried) == list(speeds)[:measured]
+
+
+def test_doubling_ends_with_the_time_for_it():
+    now = [0.0]
+
+    def speed(samples):
+        now[0] += 4 * samples / 100
+        return float(100 + samples)
+
+    sizes = [16, 32, 64, 128]
+    # Four steps of 64 at the 132 samples a second of 32 take 1.9 s, of 128 at 164 take 3.1 s.
+    for allowed, found in [(3.85, 32), (3.95, 64), (0.0, 16)]:
+        now[0] = 0.0
+        size, tried = saturating(sizes, speed, lambda best, a=allowed: a - now[0])
+        assert size == found == max(tried)
+
+
+def test_auto_takes_its_share_of_a_budget_only(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(batch_size_module, "_FIRST", 4)
+    monkeypatch.setattr(batch_size_module, "_STEPS_AN_EPOCH", 3)
+    monkeypatch.setattr(batch_size_module, "_step_s", lambda *_: 100.0)
+    run = hubel.fit(pictures, output=tmp_path / "run", batch_size="auto", **SETTINGS, budget=1.0)
+    assert run.folder.read_json("config.json")["batch_size"] == 4
+
+
+def test_what_thaws_later_is_still_the_optimizers(pictures, tmp_path, monkeypatch):
+    frozen = []
+
+    def step_s(bench, loader, engine):
+        frozen.append(sum(not p.requires_grad for p in bench.model.parameters()))
+        return 1.0
+
+    monkeypatch.setattr(batch_size_module, "_step_s", step_s)
+    settings = {**SETTINGS, "freeze": "1", "unfreeze_epochs": 1, "epochs": 2}
+    auto = hubel.fit(pictures, output=tmp_path / "a", batch_size="auto", **settings)
+    assert frozen[0] > 0
+    size = auto.folder.read_json("config.json")["batch_size"]
+    asked = hubel.fit(pictures, output=tmp_path / "b", batch_size=size, **settings)
+    a, b = ((r.path / "model.safetensors").read_bytes() for r in (auto, asked))
+    assert a == b
 
 
 def test_auto_measures_and_the_run_is_as_if_it_had_been_asked_for(pictures, tmp_path, monkeypatch):
     monkeypatch.setattr(batch_size_module, "_FIRST", 4)
     monkeypatch.setattr(batch_size_module, "_STEPS_AN_EPOCH", 3)
+    monkeypatch.setattr(engine_module, "_SHARE", 1e3)
     seen = []
 
-    def step_s(bench, engine):
+    def step_s(bench, loader, engine):
+        bench.batch = next(iter(loader.epoch(0)))
         seen.append(len(bench.batch))
         bench.step_s(engine)
         return len(bench.batch) / {4: 10.0, 8: 20.0, 16: 20.5}[len(bench.batch)]
@@ -81,15 +129,38 @@ def test_auto_measures_and_the_run_is_as_if_it_had_been_asked_for(pictures, tmp_
     assert a == b
 
 
-def test_too_little_memory_is_no_speed(monkeypatch):
+@pytest.mark.parametrize("batch_fits", [True, False])
+def test_too_little_memory_is_no_speed(batch_fits):
+    error = RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
     class Bench:
         def step_s(self, engine):
-            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+            raise error
 
-    class Engine:
-        device = torch.device("cpu")
+    class Epochs:
+        def epoch(self, number):
+            if not batch_fits:
+                raise error
+            yield None
 
-    assert batch_size_module._step_s(Bench(), Engine()) == math.inf
+    engine = Engine(torch.device("cpu"))
+    assert batch_size_module._step_s(Bench(), Epochs(), engine) == math.inf
+
+
+@pytest.mark.parametrize(
+    ("error", "memory"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried"), True),
+        (RuntimeError("MPS backend out of memory"), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), False),
+        (RuntimeError("unsupported memory format"), False),
+    ],
+)
+def test_which_errors_are_of_memory(error, memory):
+    assert out_of_memory(error) == memory
 
 
 def test_a_budget_too_short_for_an_epoch_says_how_much_was_seen(pictures, tmp_path):

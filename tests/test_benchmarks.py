@@ -1,5 +1,6 @@
 """What the benchmarks compute themselves; what they measure is not tested."""
 
+import json
 import os
 import subprocess
 import sys
@@ -54,6 +55,67 @@ def test_a_difference_within_the_spread_is_said_to_be_one():
     assert "it does not exceed the seeds' spread of 0.0200" in unclear
 
 
+def test_an_interval_is_students_for_any_number_of_seeds():
+    """Against tables of the quantile: 4.30265 of 2 degrees of freedom, 2.22814 of 10."""
+    from recipe import difference
+
+    assert difference([0.5]) == "+0.5000"
+    values = [-1.0, 0.0, 1.0]  # deviation 1, so half a width is t / √n
+    assert difference(values) == f"+0.0000 [{-4.30265 / 3**0.5:+.4f}, {4.30265 / 3**0.5:+.4f}]"
+    values = [-1.0] * 5 + [0.0] + [1.0] * 5  # of eleven, deviation 1 again
+    assert difference(values) == f"+0.0000 [{-2.22814 / 11**0.5:+.4f}, {2.22814 / 11**0.5:+.4f}]"
+
+
+def test_every_case_of_the_recipe_is_a_command_line():
+    """What it adds is understood, and is not what the recipe does anyway."""
+    from dataclasses import asdict
+
+    import typer
+    from recipe import CASES
+
+    from hubel.cli.options import with_settings
+    from hubel.config import FitConfig
+
+    found = []
+    app = typer.Typer()
+
+    def fit(*, settings: dict) -> None:
+        found.append(asdict(FitConfig.from_settings({"data": "x", **settings})))
+
+    app.command()(with_settings(fit, "settings"))
+    for words in CASES.values():
+        app(words, standalone_mode=False)
+    assert len(found) == len(CASES)
+    assert all(config != found[0] for config in found[1:])
+
+
+def test_the_recipes_cases_find_the_pictures_decoded(tmp_path, monkeypatch):
+    import recipe
+
+    found = []
+
+    def hubel(verb, *words):
+        cache = Path(os.environ["HUBEL_CACHE"])
+        found.append((verb, words, any(file.is_file() for file in cache.rglob("*"))))
+        if verb == "fit":
+            return {"epochs": 1, "seconds": 1.0}
+        return {"metrics": {"top1": 0.5}, "n": 4, "split": "val"}
+
+    for name in ("cat", "dog"):
+        folder = tmp_path / "data" / name
+        folder.mkdir(parents=True)
+        for k in range(4):
+            Image.fromarray(np.full((8, 8, 3), 10 * k, np.uint8)).save(folder / f"{k}.png")
+    monkeypatch.setenv("HUBEL_CACHE", "")  # put back afterwards
+    monkeypatch.setattr(recipe, "hubel", hubel)
+    words = ["--repeats", "1", "--only", "cosine", "--epochs", "1"]
+    monkeypatch.setattr(sys, "argv", ["recipe.py", str(tmp_path / "data"), *words])
+    recipe.main()
+    assert [verb for verb, *_ in found] == ["fit", "evaluate"] * 2  # fast and cosine
+    assert found[2][1][5:7] == ("--schedule", "cosine")
+    assert found[0][2]  # the first case has a cache that is not empty
+
+
 def test_an_unpacked_set_is_judged_on_pictures_that_choose_nothing(tmp_path):
     from recipe_fair import unpacked
 
@@ -87,3 +149,20 @@ def test_without_a_gpu_the_gpu_benchmark_says_so():
     assert done.returncode == 1
     assert done.stderr == "cifar10_gpu.py needs a CUDA device, and torch sees none here\n"
     assert done.stdout == ""
+
+
+def test_the_first_seed_is_a_round_of_its_own_process(monkeypatch, capsys):
+    """Seed 0 is a seed: the script would start itself again without end otherwise."""
+    import cifar10_gpu
+
+    def no_more(*args, **kwargs):
+        raise AssertionError("started another process")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU")
+    monkeypatch.setattr(cifar10_gpu.subprocess, "run", no_more)
+    monkeypatch.setattr(cifar10_gpu, "hubel", lambda args: [{"seed": args.case}])
+    monkeypatch.setattr(sys, "argv", ["cifar10_gpu.py", "cifar10", "--case", "0"])
+    cifar10_gpu.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [[{"seed": 0}]]

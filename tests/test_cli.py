@@ -15,7 +15,18 @@ from hubel.cli.main import app, main
 from hubel.cli.output import destination, write_file
 from hubel.errors import UserError
 
-FAST = ["--epochs", "2", "--batch-size", "16", "--threads", "1", "--engine", "fp32"]
+FAST = [
+    "--model",
+    "simple",
+    "--epochs",
+    "2",
+    "--batch-size",
+    "16",
+    "--threads",
+    "1",
+    "--engine",
+    "fp32",
+]
 
 
 @dataclass

@@ -257,7 +257,7 @@ def test_the_engine_is_what_a_fit_measured_else_the_likely_best_or_the_one_asked
     monkeypatch.setattr(engine_module, "_SHARE", 1e3)
     monkeypatch.setattr(engine_module, "_COMPILING_S", {})
     monkeypatch.setattr(engine_module, "_fastest", lambda rows: rows[0])
-    hubel.fit(pictures, output=tmp_path / "run", batch_size=16, epochs=1)
+    hubel.fit(pictures, output=tmp_path / "run", model="simple", batch_size=16, epochs=1)
     known = loaded(cost(*words))["prediction"]
     assert known["engine"] == "cpu, fp32, contiguous"
     assert known["notes"] == ["engine: fp32, contiguous, which an earlier fit of the same measured"]
@@ -268,8 +268,11 @@ def test_the_engine_is_what_a_fit_measured_else_the_likely_best_or_the_one_asked
 
 
 def test_what_a_fit_does_besides_is_said(cost):
-    found = loaded(cost("simple", "--input", "1x64x64", "--batch-size", 2, "--predict", "--json"))
-    assert "begins on pictures of 0.75 of the side" in found["prediction"]["notes"][1]
+    words = ("--input", "1x64x64", "--batch-size", 2, "--predict", "--json")
+    notes = loaded(cost("swift_s", *words))["prediction"]["notes"]
+    assert "begins on pictures of 0.75 of the side" in notes[1]
+    notes = loaded(cost("simple", *words))["prediction"]["notes"]  # takes 64 pixels only
+    assert not any("begins on pictures" in note for note in notes)
 
 
 def test_the_prediction_reads_at_80_columns(cost, monkeypatch):

@@ -20,8 +20,8 @@ from hubel.train import fit as fit_module
 from hubel.world import World, read_world
 
 SETTINGS = {
-    "batch_size": 15, "epochs": 2, "threads": 1, "engine": "fp32", "dropout": 0.0,
-    "optimizer": "sgd", "mixup": 0.2, "checkpoint_every": 0.0,
+    "model": "simple", "batch_size": 15, "epochs": 2, "threads": 1, "engine": "fp32",
+    "dropout": 0.0, "optimizer": "sgd", "mixup": 0.2, "checkpoint_every": 0.0,
 }  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """The engine: what can be asked for, and how the fastest right one is found."""
 
+import contextlib
 import json
 import math
 import shutil
@@ -23,7 +24,7 @@ from hubel.train.checkpoint import load_checkpoint, save_checkpoint
 from hubel.train.probe import Bench, Distance, Evidence, compare, measure, undisturbed
 
 CPU = torch.device("cpu")
-SETTINGS = {"batch_size": 16, "epochs": 2, "flip": "none", "threads": 1}
+SETTINGS = {"model": "simple", "batch_size": 16, "epochs": 2, "flip": "none", "threads": 1}
 
 
 def engine(words):
@@ -194,6 +195,27 @@ def test_nothing_is_begun_that_would_not_end_in_time():
     assert acted.now == 12.0  # one more step fits, another turn as long as the longest does not
 
 
+def test_an_engine_that_fails_late_is_discarded():
+    class Late(Acted):
+        def step_s(self, chosen):
+            if self.steps.count(chosen.words) == 2 and chosen.words == "bf16, channels_last":
+                raise RuntimeError("CUDA out of memory")
+            return super().step_s(chosen)
+
+    acted = Late({PLAIN: 3.0, LAST: 2.5, HALF: 2.4})
+    rows = measure(acted, list(acted.seconds), 1e9, clock=acted.clock)
+    assert [row.verdict for row in rows] == ["", "", "failed: CUDA out of memory"]
+    assert engine_module._fastest(rows) is rows[1]
+
+
+def test_without_the_plain_one_there_is_nothing_to_compare_with():
+    for broken in (RuntimeError("no memory"), evidence(scale=math.inf)):
+        rows, acted = measured({PLAIN: 3.0, LAST: 2.5, HALF: 2.4}, {PLAIN: broken})
+        assert rows[PLAIN].verdict.startswith(("failed: no memory", "wrong: values"))
+        assert {rows[w].verdict for w in (LAST, HALF)} == {"not measured: nothing to compare with"}
+        assert acted.steps == []
+
+
 def test_a_gain_that_is_hardly_one_does_not_pay_for_rounding():
     rows, _ = measured({PLAIN: 1.2, LAST: 1.0, HALF: 0.97})
     assert engine_module._fastest(list(rows.values())) is rows[LAST]
@@ -242,6 +264,38 @@ def test_the_bench_leaves_everything_as_it_was(network, batch):
     assert all(p.grad is None for p in network.parameters())
     assert [m.training for m in network] == [False] + 6 * [True]
     assert torch.equal(torch.get_rng_state(), stream)
+
+
+def test_evidence_that_fails_leaves_no_trace(network, batch):
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
+    with Bench(network, optimizer, loss, batch) as bench:
+        first = bench.evidence(engine(PLAIN))
+
+        def failing(output, target):
+            raise RuntimeError("no")
+
+        bench.loss = failing
+        with pytest.raises(RuntimeError, match="no"):
+            bench.evidence(engine(PLAIN), noise=0.1)
+        assert all(module.training for module in network)
+        assert bench.batch is batch
+        bench.loss = loss
+        bench.step_s(engine(PLAIN))
+        again = bench.evidence(engine(PLAIN))
+    assert torch.equal(first.output, again.output)
+
+
+def test_only_the_shape_of_a_whole_batch_is_compiled(network, batch, monkeypatch):
+    seen = []
+
+    def compiled(model, **_):
+        return lambda input: seen.append(tuple(input.shape)) or model(input)
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    forward = engine("fp32,compiled").forward_of(network, (8, 3, 9, 9))
+    for input in (batch.input, batch.input[:5], batch.input[..., :7, :7], batch.input):
+        forward(input)
+    assert seen == 2 * [(8, 3, 9, 9)]
 
 
 class TwoHeads(nn.Module):
@@ -297,8 +351,24 @@ def test_evidence_is_the_gradient_without_dropout(network, batch):
 def patient(monkeypatch):
     """Time enough to measure, on a device that has bf16, whatever it multiplies in."""
     monkeypatch.setattr(engine_module, "_SHARE", 1e3)
+    monkeypatch.setattr(engine_module, "_LONGEST_S", 1e3)  # the machine may be busy
     monkeypatch.setattr(engine_module, "_COMPILING_S", {})
     monkeypatch.setattr(engine_module, "precisions_of", lambda device: ["fp32", "bf16"])
+
+
+class Stopped(Exception):
+    pass
+
+
+def stopping(heard):
+    """A report that keeps what is said of engines, and ends the fit when one is chosen."""
+
+    def report(facts):
+        if facts.get("note", "").startswith("engine"):
+            heard.append(facts["note"])
+            raise Stopped
+
+    return report
 
 
 def fit(pictures, path, **settings):
@@ -328,6 +398,78 @@ def test_the_choice_is_said_recorded_and_kept(pictures, tmp_path, patient):
     ).read_bytes()
     _, notes = fit(pictures, tmp_path / "c", batch_size=8)
     assert "measured before" not in notes[0]
+
+
+@pytest.fixture
+def compiling(monkeypatch):
+    """Every measurement by a script, in which compiling halves a step, on a CPU with bf16."""
+    uncompiled = {PLAIN: 3.0, LAST: 2.0, HALF: 1.0, "bf16,contiguous": 3.0}
+    seconds = {w + rest: s / (2 if "compiled" in rest else 1) for w, s in uncompiled.items()
+               for rest in ("", ",unfused", ",compiled")}  # fmt: skip
+
+    def scripted(bench, candidates, allowed_s, clock):
+        acted = Acted(seconds)
+        return measure(acted, candidates, 1e9, clock=acted.clock)
+
+    monkeypatch.setattr(engine_module, "measure", scripted)
+    monkeypatch.setattr(engine_module, "precisions_of", lambda device: ["fp32", "bf16"])
+    monkeypatch.setattr(Bench, "step_s", lambda bench, engine: 1e-3 * len(bench.batch))
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model)
+
+
+def test_a_verdict_holds_for_trainings_that_may_compile_as_much(pictures, tmp_path, compiling):
+    # One sample takes 1 ms. A minute of compiling pays where a twentieth is that and more.
+    def chosen(name, **settings):
+        heard = []
+        with contextlib.suppress(Stopped):
+            hubel.fit(pictures, output=tmp_path / name, report=stopping(heard),
+                      **{**SETTINGS, **settings})  # fmt: skip
+        return heard
+
+    short, long = {"budget": 600.0}, {"budget": 36_000.0}
+    compiled = "engine: bf16, channels_last, compiled: 6.0× fp32"
+    assert chosen("a", **short) == ["engine: bf16, channels_last: 3.0× fp32"]
+    assert chosen("b", **long) == [compiled]
+    assert chosen("c", **short) == ["engine: bf16, channels_last: 3.0× fp32 (measured before)"]
+    assert chosen("d", **long) == [compiled + " (measured before)"]
+    epochs = 40_000  # 40,000 epochs of 58 samples are as long
+    assert chosen("e", epochs=epochs) == [compiled + " (measured before)"]
+
+
+def test_a_verdict_on_a_part_of_the_batch_is_not_kept(pictures, tmp_path, compiling):
+    for name in ("a", "b"):  # 14 steps of 16 samples take 0.224 s, and 0.2 s are allowed
+        _, notes = fit(pictures, tmp_path / name, budget=4.0, patience=1, epochs=1)
+        assert notes == ["engine: bf16, channels_last: 3.0× fp32"]
+
+
+def test_where_the_plain_step_fails_the_likely_engine_trains(
+    pictures, tmp_path, patient, monkeypatch
+):
+    def scripted(bench, candidates, allowed_s, clock):
+        acted = Acted({PLAIN: 1.0, LAST: 1.0}, {PLAIN: RuntimeError("no kernel")})
+        return measure(acted, list(acted.seconds), allowed_s, clock=acted.clock)
+
+    monkeypatch.setattr(engine_module, "measure", scripted)
+    run, notes = fit(pictures, tmp_path / "run")
+    assert notes[0] == "engine: fp32, contiguous is left out, failed: no kernel"
+    assert notes[1].endswith("channels_last (not measured: nothing to compare with)")
+    assert "channels_last" in run.result["engine"]
+
+
+def test_a_pinned_engine_that_cannot_be_compiled_is_said(pictures, tmp_path, monkeypatch):
+    def compiled(model, **_):
+        def forward(input):
+            raise RuntimeError("No working C++ compiler found\nin all of this")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    message = (
+        r"--engine 'compiled' cannot be used here: No working C\+\+ compiler found; leave it out, "
+        r"or give auto"
+    )
+    with pytest.raises(UserError, match=message):
+        fit(pictures, tmp_path / "run", engine="fp32,compiled")
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"key": 1, "choice": {}}', "cut", "other"])

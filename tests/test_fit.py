@@ -3,6 +3,8 @@
 import json
 import math
 import shutil
+import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,9 +17,18 @@ import hubel
 from hubel.cli.show import show_evaluation, show_predictions
 from hubel.data.cache import Store
 from hubel.tasks import TASKS
+from hubel.train import fit as fit_module
 from hubel.train import loop as loop_module
+from hubel.train.training import checkpoint
 
-SMALL = {"batch_size": 16, "epochs": 3, "flip": "none", "threads": 1, "engine": "fp32"}
+SMALL = {
+    "model": "simple",
+    "batch_size": 16,
+    "epochs": 3,
+    "flip": "none",
+    "threads": 1,
+    "engine": "fp32",
+}
 
 
 def collect(rows):
@@ -230,6 +241,12 @@ def test_other_runtime_errors_are_not_taken_for_memory(pictures, tmp_path, monke
         hubel.fit(pictures, output=tmp_path / "run", **SMALL)
 
 
+def last_position(run):
+    """Of the newest checkpoint."""
+    folder = max((run.path / "checkpoints").glob("r*"))
+    return json.loads((folder / "state.json").read_text())["position"]
+
+
 def poisoned_loss(monkeypatch, bad_calls):
     """The task's training loss, NaN at the given calls."""
     task = type(TASKS["classify"])
@@ -332,6 +349,21 @@ def test_the_callers_process_is_left_as_it_was(pictures, tmp_path):
     assert torch.get_num_threads() == before[1]
 
 
+@pytest.mark.parametrize(
+    ("data", "side", "network"), [("digits", 8, "simple"), ("shapes:60", 32, "swift_s")]
+)
+def test_without_a_name_the_pictures_size_chooses_the_network(
+    tmp_path, monkeypatch, data, side, network
+):
+    monkeypatch.chdir(tmp_path)
+    heard = []
+    run = hubel.fit(data, report=collect(heard), budget=0.01, threads=1, engine="fp32")
+    assert {"note": f"network: {network} (--model takes another)"} in heard
+    assert run.folder.read_json("config.json")["model"] == network
+    assert run.folder.read_json("preprocess.json")["size"] == [side, side]
+    assert run.path.name == f"{data.partition(':')[0]}-1"
+
+
 def test_a_budget_ends_the_schedule_and_the_training_together(pictures, tmp_path, monkeypatch):
     now = [0.0]
 
@@ -349,17 +381,49 @@ def test_a_budget_ends_the_schedule_and_the_training_together(pictures, tmp_path
     run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "budget": 20.0})
     log = run.folder.log()
     assert len(log) > 10
-    limit = 20.0
-    assert 0.9 * limit < log[-1]["seconds"] < 1.02 * limit
+    limit = last_position(run)["limit_s"]
+    assert abs(log[-1]["seconds"] - limit) < 0.02 * 20.0
     peak = max(row["lr"] for row in log)
     assert log[-1]["lr"] < 0.05 * peak
     assert [row["lr"] for row in log].index(peak) in range(1, len(log) // 2)
+
+
+def test_what_comes_before_and_after_the_loop_is_inside_the_budget(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(fit_module, "_after_loop_s", lambda *facts: 7.0)
+    started = time.monotonic() - 1000.0
+    settings = {**SMALL, "budget": 1010.0}
+    monkeypatch.setattr(fit_module, "train", lambda t: checkpoint(t, border=True))
+    run = hubel.fit(pictures, output=tmp_path / "run", started=started, **settings)
+    assert 0 <= last_position(run)["limit_s"] <= 1010.0 - 1000.0 - 7.0
+
+
+def test_the_aftermath_of_the_loop_is_two_validations_and_the_writing():
+    t = SimpleNamespace(
+        engine=SimpleNamespace(precision="bf16"), config=SimpleNamespace(tta="all", flip="random")
+    )
+    choice = SimpleNamespace(speedup=2.5)
+    expected = 4.0 + 2.5 * 6 * 4.0 + 4 * 0.5 + 0.3  # by the engine; in float32, six views
+    assert fit_module._after_loop_s(t, choice, 4.0, 0.5) == pytest.approx(expected)
+    t.engine.precision, t.config.tta = "fp32", "none"
+    assert fit_module._after_loop_s(t, choice, 4.0, 0.5) == pytest.approx(8.0 + 2.3)
 
 
 def test_a_budget_too_short_for_anything_still_makes_one_step(pictures, tmp_path):
     run = hubel.fit(pictures, output=tmp_path / "run", **{**SMALL, "budget": 0.001})
     assert run.result["samples_seen"] == 16
     assert run.result["metrics"]["n"] > 0
+    start = run.path / "checkpoints" / "r00-step-0000000000-epoch" / "model.safetensors"
+    before = safetensors.torch.load_file(start)
+    after = safetensors.torch.load_file(run.path / "model.safetensors")
+    assert any(not torch.equal(before[n], after[n]) for n in after if n.endswith("weight"))
+
+
+def test_steps_of_bounded_length_diverge_too(pictures, tmp_path):
+    heard = []
+    settings = {**SMALL, "optimizer": "adam", "lr": 30.0, "epochs": 2}
+    with pytest.raises(hubel.UserError, match=r"diverged in epoch 1, and again .* a smaller --lr"):
+        hubel.fit(pictures, output=tmp_path / "run", report=collect(heard), **settings)
+    assert any("diverged in epoch 1 (mean loss " in h.get("note", "") for h in heard)
 
 
 def test_a_transform_of_ones_own_from_torchvision(pictures, tmp_path):

@@ -36,6 +36,18 @@ def test_at_first_it_changes_nothing_and_at_the_end_most_is_the_past():
     assert lookahead.kept(1.0) == pytest.approx(0.7738, abs=1e-4)
 
 
+def test_what_is_left_in_the_end_are_the_slow_weights():
+    model = nn.Linear(3, 2)
+    lookahead = Lookahead(model, 5)
+    slow = model.weight.detach().clone()
+    with torch.no_grad():
+        model.weight.add_(1.0)
+    lookahead.finish(4)  # before the first pull
+    assert torch.equal(model.weight.detach(), slow + 1.0)
+    lookahead.finish(5)
+    assert torch.equal(model.weight.detach(), slow)
+
+
 def test_slow_weights_are_restored():
     model = nn.Linear(3, 2)
     first = Lookahead(model, 5)

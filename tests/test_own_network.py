@@ -149,7 +149,7 @@ def test_a_file_that_has_changed_is_refused(run, file):
 
 
 def test_a_run_of_hubels_own_takes_no_other_network(pictures, file, tmp_path):
-    run = hubel.fit(pictures, output=tmp_path / "run", **FAST)
+    run = hubel.fit(pictures, model="simple", output=tmp_path / "run", **FAST)
     with pytest.raises(hubel.UserError, match=r"was trained with 'simple', which it can build by"):
         hubel.load(run.path, model=f"{file}:Net").evaluate()
     with pytest.raises(hubel.UserError, match=r"was trained with 'simple'.*; leave --model out"):

@@ -9,7 +9,14 @@ import hubel
 from hubel.train import loop as loop_module
 from hubel.train.profile import NoProfile, Profile
 
-SETTINGS = {"batch_size": 16, "epochs": 2, "flip": "none", "threads": 1, "engine": "fp32"}
+SETTINGS = {
+    "model": "simple",
+    "batch_size": 16,
+    "epochs": 2,
+    "flip": "none",
+    "threads": 1,
+    "engine": "fp32",
+}
 
 
 def test_time_belongs_to_the_mark_that_ends_it():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from hubel.config import FitConfig
 from hubel.models import ModelSpec, build
@@ -43,6 +44,17 @@ def test_only_for_large_pictures_and_networks_that_take_any_size(name, side, doe
     model = build(ModelSpec(name, 3, 4, (side, side)))
     assert (make_progressive(model, FitConfig(), (3, side, side)) is not None) == does
     assert make_progressive(model, FitConfig(recipe="plain"), (3, side, side)) is None
+
+
+def test_a_network_that_refuses_in_its_own_way_keeps_whole_pictures():
+    class Refuses(nn.Conv2d):
+        def forward(self, input):
+            torch._assert(input.shape[-1] == 64, "64 only")  # as torchvision's ViT does
+            return super().forward(input)
+
+    model = Refuses(3, 4, 3).train()
+    assert not takes_smaller(model, (3, 64, 64), 0.5)
+    assert model.training
 
 
 def test_looking_whether_smaller_fits_changes_nothing():

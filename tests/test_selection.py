@@ -13,7 +13,7 @@ from hubel.engine import Engine
 from hubel.errors import UserError
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
-from hubel.train.selection import select
+from hubel.train.selection import difficulty, select
 
 ENGINE = Engine(torch.device("cpu"))
 
@@ -64,6 +64,15 @@ def test_the_proxy_finds_the_wrong_labels_hard_and_a_resume_asks_it_no_more(tmp_
     again = select(loader, 0.8, run, task, ENGINE, 99)  # 99 outputs: a proxy would show
     assert np.array_equal(again.difficulty, losses)
     assert select(loader, 1.0, run, task, ENGINE, 2) is loader
+
+
+def test_the_proxy_has_a_batch_of_its_own():
+    loader, _ = two_classes()
+    found = [
+        difficulty(replace(loader, batch_size=size), TASKS["classify"], ENGINE, 2)
+        for size in (1, 16)  # 1 is what `--batch-size auto` has before it is measured
+    ]
+    assert np.array_equal(*found)
 
 
 def test_what_it_cannot_do_is_said(tmp_path):

@@ -16,8 +16,8 @@ from hubel.errors import Interrupted
 from hubel.train import loop as loop_module
 
 SETTINGS = {
-    "batch_size": 8, "epochs": 4, "threads": 1, "dropout": 0.3, "ema": 0.9, "seed": 5,
-    "checkpoint_every": 1e-6, "engine": "fp32",
+    "model": "simple", "batch_size": 8, "epochs": 4, "threads": 1, "dropout": 0.3, "ema": 0.9,
+    "seed": 5, "checkpoint_every": 1e-6, "engine": "fp32",
 }  # fmt: skip
 
 

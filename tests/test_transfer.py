@@ -735,7 +735,10 @@ def test_nothing_is_dropped_in_frozen_layers(name, dropping):
     ("settings", "pattern"),
     [
         ({"freeze": "some"}, r"--freeze: write all, backbone or a number of stages, got 'some'"),
-        ({"freeze": "5"}, r"--freeze 5 leaves nothing of 'simple' to learn, its 5 stages are"),
+        (
+            {"model": "simple", "freeze": "5"},
+            r"--freeze 5 leaves nothing of 'simple' to learn, its 5 stages are",
+        ),
         ({"unfreeze_epochs": 2}, r"--unfreeze-epochs 2 has nothing to unfreeze"),
         ({"layer_decay": 0.0}, r"--layer-decay must be between 0.01 and 1"),
     ],

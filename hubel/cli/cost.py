@@ -174,7 +174,7 @@ def _predicted(
     from hubel.train.forecast import forecast_here, left_out
 
     found, engine, how = forecast_here(config, network, shape, again=again)
-    notes = [_ENGINES[how].format(engine.words), *left_out(config, shape, engine)]
+    notes = [_ENGINES[how].format(engine.words), *left_out(config, network, shape, engine)]
     fit = None if facts is None else predict_fit(found, facts, config, engine)
     return found, fit, [note for note in notes if note]
 

@@ -229,9 +229,7 @@ def _update_s(update: Update, timings: Timings) -> float:
     """Of one step of the optimizer."""
     probe = timings.probe
     seconds = sum(update.adam_sizes) * probe.adam_s + len(update.adam_sizes) * probe.adam_tensor_s
-    calls = dict.fromkeys(
-        op.call for op in update.operations if op.call is not None and is_repeatable(op.call.func)
-    )
+    calls = dict.fromkeys(op.call for op in update.operations if op.call is not None)
     known = timings.of(list(calls), 0.6 * _left_s(timings)) if calls else {}
     for operation in update.operations:
         timed = known.get(operation.call) if operation.call is not None else None

@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from hubel.data.boxes import Boxes, Fault
 from hubel.data.paths import exists, expanded
 from hubel.errors import UserError
 from hubel.registry import Registry
@@ -24,6 +25,7 @@ __all__ = [
     "SPLITS",
     "Array",
     "Format",
+    "Labelling",
     "Sample",
     "Source",
     "SourceInfo",
@@ -32,6 +34,8 @@ __all__ = [
 ]
 
 Array = npt.NDArray[Any]
+
+Labelling: TypeAlias = Literal["class", "boxes", "mask"]
 
 SPLITS = ("train", "val", "test")
 """The names a split may have; "" in `Source.splits` means: not assigned by the data."""
@@ -55,6 +59,8 @@ class SourceInfo:
         either: 1 grey or 3 RGB).
     size: spatial size of every sample where the format fixes it (arrays); None otherwise.
     flip_safe: False where mirroring a picture changes its label (digits, letters).
+    labels: what a sample is labelled with: one "class", "boxes" with a class each, or a "mask",
+        a class for every pixel or voxel.
     """
 
     format: str
@@ -63,6 +69,7 @@ class SourceInfo:
     in_channels: int | None = None
     size: tuple[int, ...] | None = None
     flip_safe: bool = True
+    labels: Labelling = "class"
 
 
 @dataclass(frozen=True)
@@ -85,7 +92,13 @@ class Source(ABC):
     info: what the samples have in common.
     ids: a stable, readable name for each sample: the path relative to `path` with forward
         slashes, or "train/00042" in an array file. Unique.
-    targets: int64 (n,), indices into `info.classes`.
+    targets: int64 (n,), indices into `info.classes`. Of samples with boxes the class of the
+        largest one, of samples with masks and of those without an object 0: by these a split is
+        stratified, nothing is learned from them.
+    boxes: of every sample, where `info.labels` is "boxes".
+    masks: a source of the masks, sample for sample, where `info.labels` is "mask": pixels are
+        classes (*spatial, 1) uint8, 255 where there is none.
+    faults: what was found wrong with annotations and mended or passed over.
     splits: unicode array (n,) of "train", "val", "test" or "" (not assigned).
     groups: unicode array (n,) or None; samples of one group never cross splits.
     notes: sentences about what was passed over ("ignored 3 hidden entries"), for the user.
@@ -97,6 +110,9 @@ class Source(ABC):
     targets: npt.NDArray[np.int64]
     splits: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_] | None = None
+    boxes: Boxes | None = None
+    masks: "Source | None" = None
+    faults: Sequence[Fault] = ()
     notes: list[str]
 
     def __len__(self) -> int:

@@ -1,7 +1,7 @@
 """What is to be learned of each sample, as tensors whose rows a batch gathers."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -9,10 +9,11 @@ import torch
 
 from hubel.data.boxes import Boxes
 from hubel.data.cache import Store
+from hubel.data.source import Labelling
 
 __all__ = ["IGNORED", "NO_OBJECT", "BoxTargets", "Kind", "Labels", "Masks", "Targets"]
 
-Kind: TypeAlias = Literal["class", "boxes", "mask"]
+Kind: TypeAlias = Labelling
 """What a target is, and so how it moves with its picture."""
 
 NO_OBJECT = -1.0

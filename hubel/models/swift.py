@@ -13,10 +13,11 @@ small at the start.
 Differs from those: written for any size, number of channels and for volumes. The last pooling
 takes whatever map is left (3×3 for 32×32 pictures, as there). From 64 pixels on the first
 convolution has stride 2; each further doubling puts [conv 3×3, max pool 2, batch norm, GELU]
-of half the first block's width before the blocks, so that these always see maps of 24 to 47 a
-side. Batch norm has a scale to learn, torch's eps, and a momentum that serves small batches
-too. `m` has the widths of the 94 % network, `l` those of the 96 % one, `s` half the widths of
-`m` and about a quarter of its work. Dropout, 0 unless asked for, acts before the Linear layer.
+of half the first block's width before the blocks, so that the shorter side of the map
+that these see is 24 to 47 (below 25 pixels: one less than the picture's). Batch norm has a
+scale to learn, torch's eps, and a momentum that serves small batches too. `m` has the widths of
+the 94 % network, `l` those of the 96 % one, `s` three quarters of the widths of `m` and a good
+half of its work. Dropout, 0 unless asked for, acts before the Linear layer.
 """
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ class Size:
     convolutions: int
 
 
-SMALL = Size((32, 128, 128), 2)
+SMALL = Size((48, 192, 192), 2)
 MEDIUM = Size((64, 256, 256), 2)
 LARGE = Size((128, 384, 512), 3)
 
@@ -166,7 +167,7 @@ def swift(size: Size) -> Builder:
 
 # Letter, size, parameters and MACs for a 3×32×32 picture and ten classes.
 _SIZES = (
-    ("s", SMALL, 498_104, 33_066_272),
+    ("s", SMALL, 1_113_336, 69_070_368),
     ("m", MEDIUM, 1_972_792, 118_147_360),
     ("l", LARGE, 9_918_776, 451_967_264),
 )

@@ -3,7 +3,8 @@
 Every machine, version, network and size of picture has its own answer: bfloat16 may be three
 times as fast as float32 or slower, memory order likewise. So a few steps are timed
 (`hubel.train.probe`) before the training, at most a twentieth of it; the verdict is kept in
-the cache folder, and in the run with all that was measured.
+the cache folder, and in the run with all that was measured. A verdict holds for trainings that
+are long enough to try the same compiled variants.
 """
 
 import hashlib
@@ -12,7 +13,7 @@ import json
 import math
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,8 @@ from torch import nn
 from hubel.config import FitConfig, parse_engine
 from hubel.data.cache_folder import default_folder
 from hubel.data.loader import Batch
-from hubel.engine import Engine, precisions_of
+from hubel.engine import Engine, out_of_memory, precisions_of
+from hubel.errors import UserError
 from hubel.runs import write_atomic
 from hubel.train.optimizers import use_precision
 from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
@@ -32,6 +34,7 @@ from hubel.world import World
 
 __all__ = [
     "Choice",
+    "allowed_s",
     "known_engine",
     "measured_engine",
     "settle_engine",
@@ -43,6 +46,7 @@ _SHARE = 0.05  # of the training's time, for the measurement
 _LONGEST_S = 20.0  # of it where no budget says how long is long
 _STEPS = 14.0  # plain steps that measuring the uncompiled candidates takes, about
 _WARM = 8  # samples of the first step, which tells how long the others will be
+_ENOUGH = 64  # samples tell how long larger batches will be
 _NEAR = 0.95  # of a time: what is faster by less than this is not worth its rounding
 _LAST_EPOCH = 1 << 40
 _COMPILING_S = {"cpu": 60.0, "cuda": 90.0}
@@ -59,6 +63,7 @@ class Choice:
     how: "asked for", "measured", "measured before" or "not measured: …".
     speedup: against float32 in contiguous order, where that was measured.
     samples: of the step that was timed.
+    sample_s: a sample's time in the first step, from which the training's was told.
     seconds: that the measurement took, when it was made.
     candidates: one row for each, as `Measured.to_json`.
     """
@@ -67,6 +72,7 @@ class Choice:
     how: str
     speedup: float | None = None
     samples: int = 0
+    sample_s: float = 0.0
     seconds: float = 0.0
     candidates: tuple[dict[str, Any], ...] = ()
 
@@ -102,6 +108,7 @@ class Choice:
             str(content["how"]),
             None if speedup is None else float(speedup),
             int(content["samples"]),
+            float(content["sample_s"]),
             float(content["seconds"]),
             rows,
         )
@@ -113,11 +120,36 @@ def settle_engine(t: Training) -> Choice:
         choice = measured_engine(t)
     else:
         choice = Choice(_compact(t.engine), "asked for")
+        if t.engine.compiled:
+            _try_compiled(t)
     use_engine(t, Engine.of(t.engine.device, choice.engine))
     for note in (*choice.discarded(), choice.sentence()):
         if note:
             t.report({"note": note})
     return choice
+
+
+def _try_compiled(t: Training) -> None:
+    """Raises `UserError` where this machine cannot compile the step of `t.engine`."""
+    t.model.train()
+    if t.freezing is not None:
+        t.freezing.apply(0)
+    bench = Bench(t.model, t.optimizer, t.task.loss, _micro_batch(t))
+    with undisturbed(t.engine.device), bench:
+        try:
+            bench.step_s(replace(t.engine, compiled=""))
+        except Exception:
+            return  # not the compiler's fault: the loop says what it is, or mends it
+        try:
+            bench.step_s(t.engine)
+        except Exception as error:
+            if out_of_memory(error):
+                return
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise UserError(
+                f"--engine '{t.engine.compiled}' cannot be used here: {reason}; leave it out, or "
+                f"give auto"
+            ) from error
 
 
 def use_recorded_engine(t: Training, words: str) -> None:
@@ -140,7 +172,7 @@ def use_engine(t: Training, engine: Engine) -> None:
     t.scaler = torch.amp.GradScaler(engine.device.type, enabled=engine.precision == "fp16")
     share = t.group.world.share(t.config.batch_size)
     samples = -(-(share.stop - share.start) // t.at.accumulate)
-    t.forward = engine.forward_of(_spread(t), samples)
+    t.forward = engine.forward_of(_spread(t), (samples, *_input_shape(t)))
     # A fused step wants the momenta of all parameters or of none: unfreezing brings some later.
     set_fused(t.optimizer, fused=engine.fused and not _unfreezes(t))
     use_precision(t.optimizer, engine.precision)
@@ -178,22 +210,31 @@ def measured_engine(
     `t` is left as it is, its random streams too. `cache` is the folder of verdicts; by
     default it lies in hubel's cache folder.
     """
-    shape = (t.loader.store.in_channels, *t.loader.store.size)
-    key = _key(t.config, t.model, shape, t.engine.device, t.group.world)
-    file = _verdict_file(key, cache)
-    known = _read(file, key, t.engine.device) if t.group.world.first else None
+    device = t.engine.device
+    about = (t.config, t.model, _input_shape(t), device, t.group.world)
+    known = None
+    if t.group.world.first:
+        for compiled, kept in _verdicts(*about, cache):
+            if compiled == _compilable(device, allowed_s(t, kept.sample_s)[0]):
+                known = kept
     text = t.group.text(json.dumps(known.to_json()) if known else "")
     if text:
         return replace(Choice.from_json(json.loads(text)), how="measured before")
     begun = clock()
-    with undisturbed(t.engine.device):
+    with undisturbed(device):
         torch.manual_seed(0)
         choice, complete = _measure(t, clock)
     choice = replace(choice, seconds=round(clock() - begun, 3))
     choice = Choice.from_json(json.loads(t.group.text(json.dumps(choice.to_json()))))
     if complete and t.group.world.first:
-        _write(file, key, choice)
+        key = _key(*about, _compilable(device, allowed_s(t, choice.sample_s)[0]))
+        _write(_verdict_file(key, cache), key, choice)
     return choice
+
+
+def _input_shape(t: Training) -> tuple[int, ...]:
+    """Of one sample: (c, *spatial)."""
+    return (t.loader.store.in_channels, *t.loader.store.size)
 
 
 def known_engine(
@@ -203,10 +244,15 @@ def known_engine(
     device: torch.device,
     cache: Path | None = None,
 ) -> Engine | None:
-    """What an earlier fit by `config` of such a network on inputs (c, *spatial) measured."""
-    key = _key(config, model, input_shape, device, World())
-    known = _read(_verdict_file(key, cache), key, device)
-    return None if known is None else Engine.of(device, known.engine)
+    """What an earlier fit by `config` of such a network on inputs (c, *spatial) measured.
+
+    How long a training without a budget would be is not known here: of several verdicts the
+    one with the fewest compiled variants counts.
+    """
+    for compiled, kept in _verdicts(config, model, input_shape, device, World(), cache):
+        if config.budget is None or compiled == _compilable(device, _SHARE * config.budget):
+            return Engine.of(device, kept.engine)
+    return None
 
 
 def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
@@ -214,9 +260,7 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
     begun = clock()
     device = t.engine.device
     plain = Engine(device, "fp32", channels_last=False)
-    batch = next(iter(t.loader.epoch(0)))
-    whole = t.group.world.least(t.loader.largest)
-    batch = batch.split(t.at.accumulate, whole, t.group.world.least(batch.whole or len(batch)))[0]
+    batch = _micro_batch(t)
     few = min(_WARM, len(batch))
     t.model.train()
     if t.freezing is not None:
@@ -231,7 +275,10 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
             how = "not measured: batch norm has one value a channel"  # the loop explains it
             return Choice(_compact(t.engine), how), False
         sample_s = bench.step_s(plain) / few
-        share_s, longest_s = _allowed(t, sample_s)
+        share_s, longest_s = allowed_s(t, sample_s)
+        compiled = _compilable(device, share_s)
+        compiling_s = len(compiled) * _COMPILING_S.get(device.type, 0.0)
+        longest_s = min(longest_s, share_s - compiling_s)
         samples = len(batch)
         while samples > few and samples * sample_s * _STEPS > longest_s:
             samples = -(-samples // 2)
@@ -239,8 +286,12 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
             return Choice(_compact(t.engine), "not measured: the training is too short"), False
         bench.batch = _first(batch, samples)
         rows = measure(bench, _candidates(t.engine), longest_s - (clock() - begun), clock=clock)
-        used_s = clock() - begun
-        rows += _refined(bench, _fastest(rows), longest_s - used_s, share_s - used_s)
+        if rows[0].verdict and not rows[0].times:
+            how = "not measured: nothing to compare with"
+            found = tuple(row.to_json(samples) for row in rows)
+            return Choice(_compact(t.engine), how, candidates=found), False
+        left_s = longest_s + compiling_s - (clock() - begun)
+        rows += _refined(bench, _fastest(rows), compiled, left_s, clock)
     best = _fastest(rows)
     for row in rows:
         row.verdict = row.verdict or ("fastest" if row is best else "slower")
@@ -250,21 +301,43 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
         "measured",
         None if speedup is None else round(speedup, 3),
         samples,
+        sample_s,
         candidates=tuple(row.to_json(samples) for row in rows),
     )
-    return choice, not any(row.verdict.startswith("not measured") for row in rows)
+    enough = samples >= min(len(batch), _ENOUGH)
+    return choice, enough and not any(row.verdict.startswith("not measured") for row in rows)
+
+
+def _micro_batch(t: Training) -> Batch:
+    """What the loop gives the network at once."""
+    batch = next(iter(t.loader.epoch(0)))
+    least = t.group.world.least
+    return batch.split(t.at.accumulate, least(t.loader.largest), least(batch.whole or len(batch)))[
+        0
+    ]
 
 
 def _first(batch: Batch, samples: int) -> Batch:
     return Batch(batch.input[:samples], batch.target[:samples], batch.ids[:samples])
 
 
-def _allowed(t: Training, sample_s: float) -> tuple[float, float]:
+def allowed_s(t: Training, sample_s: float) -> tuple[float, float]:
     """The twentieth of the training, in seconds, and how much of it may be used at first."""
     if t.config.budget is not None:
         return _SHARE * t.config.budget, _SHARE * t.config.budget
     share_s = _SHARE * sample_s * len(t.loader.indices) * t.config.epochs
     return share_s, min(share_s, _LONGEST_S)
+
+
+def _kinds(device: torch.device) -> tuple[str, ...]:
+    """The ways to compile a step, the one to try first in front."""
+    return ("graphs", "compiled") if device.type == "cuda" else ("compiled",)
+
+
+def _compilable(device: torch.device, share_s: float) -> tuple[str, ...]:
+    """Those for which `share_s` is long enough, when all else has been measured."""
+    count = (share_s - _LONGEST_S) // _COMPILING_S.get(device.type, math.inf)
+    return _kinds(device)[: max(0, int(count))]
 
 
 def _candidates(likely: Engine) -> list[Engine]:
@@ -279,22 +352,23 @@ def _candidates(likely: Engine) -> list[Engine]:
     return [plain, *([likely] if likely in both else []), *rest]
 
 
-def _refined(trial: Bench, best: Measured, allowed_s: float, share_s: float) -> list[Measured]:
-    """Variants of the best: another kind of optimizer step, and compiled where that can pay."""
-    device = best.engine.device
+def _refined(
+    trial: Bench,
+    best: Measured,
+    compiled: tuple[str, ...],
+    left_s: float,
+    clock: Callable[[], float],
+) -> list[Measured]:
+    """Variants of the best: another kind of optimizer step, and `compiled` in these ways."""
     variants = []
     if any(group.get("fused") for group in trial.optimizer.param_groups):
         variants.append(replace(best.engine, fused=False))
-    compiling_s = _COMPILING_S.get(device.type, math.inf)
-    for kind in ("graphs", "compiled") if device.type == "cuda" else ("compiled",):
-        if share_s > compiling_s:
-            variants.append(replace(best.engine, compiled=kind))
-            share_s -= compiling_s
-            allowed_s += compiling_s
+    variants += [replace(best.engine, compiled=kind) for kind in compiled]
     if not variants or not best.times:
         return []
-    again, *new = measure(trial, [best.engine, *variants], allowed_s)
+    again, *new = measure(trial, [best.engine, *variants], left_s, clock=clock)
     best.times += again.times
+    best.verdict = best.verdict or again.verdict
     return new
 
 
@@ -320,8 +394,9 @@ def _key(
     input_shape: tuple[int, ...],
     device: torch.device,
     world: World,
+    compiled: tuple[str, ...],
 ) -> str:
-    """Everything that the verdict depends on, as a text."""
+    """Everything that the verdict depends on, as a text; `compiled` were tried too."""
     return json.dumps(
         {
             "hubel": importlib.metadata.version("hubel"),
@@ -333,6 +408,7 @@ def _key(
             "input": [config.batch_size, config.accumulate, *input_shape],
             "optimizer": config.optimizer,
             "processes": world.local_size,
+            "compiled": compiled,
         }
     )  # fmt: skip
 
@@ -349,6 +425,23 @@ def _device_name(device: torch.device) -> list[str]:
 def _verdict_file(key: str, cache: Path | None) -> Path:
     folder = default_folder() / "engine" if cache is None else cache
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
+
+
+def _verdicts(
+    config: FitConfig,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    device: torch.device,
+    world: World,
+    cache: Path | None,
+) -> Iterator[tuple[tuple[str, ...], Choice]]:
+    """What is kept: the ways to compile that were tried, none at first, and the choice."""
+    kinds = _kinds(device)
+    for count in range(1 + len(kinds)):
+        key = _key(config, model, input_shape, device, world, kinds[:count])
+        choice = _read(_verdict_file(key, cache), key, device)
+        if choice is not None:
+            yield kinds[:count], choice
 
 
 def _read(file: Path, key: str, device: torch.device) -> Choice | None:

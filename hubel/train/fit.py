@@ -29,7 +29,14 @@ from hubel.train.engine import Choice, settle_engine, use_recorded_engine
 from hubel.train.loop import predicted, train
 from hubel.train.profile import Profile
 from hubel.train.recipe import settle_batch_size
-from hubel.train.setup import assemble, optimizer_for, run_facts, settle_flip, settle_preprocess
+from hubel.train.setup import (
+    assemble,
+    optimizer_for,
+    run_facts,
+    settle_flip,
+    settle_model,
+    settle_preprocess,
+)
 from hubel.train.signals import StopRequest, catch_signals
 from hubel.train.training import Report, Training, checkpoint, restore
 from hubel.views import views_about, with_views
@@ -63,6 +70,9 @@ def fit(
         with group.first_before_others():
             data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
+            report({"note": note})
+        config, note = settle_model(config, data.store)
+        if note:
             report({"note": note})
         config = settle_batch_size(config, len(data.split.train))
         config, note = bounded_batch_size(config, len(data.split.train))

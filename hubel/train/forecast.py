@@ -10,7 +10,7 @@ from hubel.engine import Engine, choose_engine, keep_freed_memory
 from hubel.train.engine import known_engine
 from hubel.train.freezing import make_freezing
 from hubel.train.optimizers import use_precision
-from hubel.train.progressive import SMALLEST_SIDE
+from hubel.train.recipe import make_progressive
 from hubel.train.setup import optimizer_for
 
 __all__ = ["forecast", "forecast_here", "left_out"]
@@ -69,13 +69,16 @@ def forecast(
     )
 
 
-def left_out(config: FitConfig, input_shape: tuple[int, ...], engine: Engine) -> list[str]:
-    """What a fit by `config` does that the prediction does not know, in sentences."""
+def left_out(
+    config: FitConfig, model: nn.Module, input_shape: tuple[int, ...], engine: Engine
+) -> list[str]:
+    """What a fit of `model` does that the prediction does not know, in sentences."""
     found = []
-    if config.progressive < 1.0 and min(input_shape[1:]) >= SMALLEST_SIDE:
+    progressive = make_progressive(model, config, input_shape)
+    if progressive is not None:
         found.append(
-            f"not included: a fit begins on pictures of {config.progressive:g} of the side, which "
-            f"is quicker (--progressive 1 of hubel fit turns it off)"
+            f"not included: a fit begins on pictures of {progressive.share(0.0):g} of the side, "
+            f"which is quicker (--progressive 1 of hubel fit turns it off)"
         )
     if engine.compiled:
         found.append("not included: what compiling saves; times are of the network as written")

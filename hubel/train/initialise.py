@@ -17,10 +17,9 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-__all__ = ["Beginning", "begin_as_identity"]
+from hubel.train.trial import CONVS, NORMS, trial
 
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+__all__ = ["Beginning", "begin_as_identity"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ def begin_as_identity(model: nn.Module, input_shape: tuple[int, ...]) -> Beginni
     """
     graph = _Graph(model, input_shape)
     identities = 0
-    for layer in [m for m in model.modules() if isinstance(m, _CONVS)]:
+    for layer in [m for m in model.modules() if isinstance(m, CONVS)]:
         if not _can_pass_on(layer):
             continue
         if graph.only_way(layer.weight):
@@ -79,17 +78,9 @@ class _Graph:
     """What autograd recorded of one forward pass, from the output back to input and weights."""
 
     def __init__(self, model: nn.Module, input_shape: tuple[int, ...]) -> None:
-        reference = next(model.parameters())
-        input = torch.zeros(
-            1, *input_shape, device=reference.device, dtype=reference.dtype, requires_grad=True
-        )
-        training = {module: module.training for module in model.modules()}
-        model.eval()
-        try:
+        with trial(model, input_shape) as input:
+            input.requires_grad_()
             output = next(t for t in tree_leaves(model(input)) if isinstance(t, torch.Tensor))
-        finally:
-            for module, mode in training.items():
-                module.training = mode
         self.root = output.grad_fn
         self.nodes = list(_behind(self.root, None))
         self.leaves = {id(node.variable): node for node in self.nodes if hasattr(node, "variable")}
@@ -114,7 +105,7 @@ class _Graph:
         norms = {
             node: m.weight
             for m in model.modules()
-            if isinstance(m, _NORMS) and m.affine and (node := self.user(m.weight)) is not None
+            if isinstance(m, NORMS) and m.affine and (node := self.user(m.weight)) is not None
         }
         found: list[torch.Tensor] = []
         for node in self.nodes:

@@ -3,7 +3,8 @@
 Zhang, Lucas, Hinton and Ba 2019, "Lookahead Optimizer: k steps forward, 1 step back"
 (NeurIPS, arXiv 1907.08610, algorithm 1). As in Jordan 2024 (arXiv 2404.00498, section 3.4)
 the slow weights follow slower as training goes on, here as a function of the share done: at
-first they are the fast ones, at the end nearly three quarters of their own past.
+first they are the fast ones, at the end nearly three quarters of their own past. They are the
+network that a finished training leaves; the epochs before are judged by the fast ones.
 """
 
 import torch
@@ -43,6 +44,16 @@ class Lookahead:
         fast, slow = list(self.fast.values()), list(self.slow.values())
         torch._foreach_lerp_(slow, fast, 1 - self.kept(done))
         torch._foreach_copy_(fast, slow)
+
+    @torch.no_grad()
+    def finish(self, step: int) -> None:
+        """Make the network the slow weights, after the last `step`: what a training leaves.
+
+        Before the first pull the slow weights know nothing yet, and it stays as it is.
+        """
+        if step < self.every:
+            return
+        torch._foreach_copy_(list(self.fast.values()), list(self.slow.values()))
 
     def load(self, tensors: dict[str, torch.Tensor]) -> None:
         """The slow weights of a checkpoint."""

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hubel.data.loader import Batch
-from hubel.engine import Engine
+from hubel.engine import Engine, out_of_memory
 from hubel.errors import Interrupted, UserError
 from hubel.inference import outputs
 from hubel.models import Outputs
@@ -20,6 +20,7 @@ __all__ = ["predicted", "train"]
 
 _CHECK_EVERY = 16  # steps between looks at the loss: a look waits for the device
 _MAX_ROLLBACKS = 3
+_LOST = 3.0  # times the loss before training, as the mean of an epoch
 
 
 def train(t: Training) -> None:
@@ -126,7 +127,7 @@ def train(t: Training) -> None:
             t.profile.mark("other")
 
         at.epoch_loss, at.epoch_right = t.group.total(loss_sum, right_sum)
-        if diverged or not math.isfinite(at.epoch_loss) or not _sound(t):
+        if diverged or not math.isfinite(at.epoch_loss) or not _sound(t) or _lost(t):
             _roll_back(t)
             t.profile.mark("other")
             continue
@@ -134,6 +135,8 @@ def train(t: Training) -> None:
         # 5. The epoch's end: validation without augmentation, the log, best so far, a checkpoint.
         if at.epoch_samples > 0:
             train_seconds = max(t.clock() - epoch_started, 1e-9)
+            if t.lookahead is not None and max(done, _share_done(t)) >= 1.0:
+                t.lookahead.finish(at.step)
             _end_epoch(t, (at.epoch_samples - samples_before) / train_seconds, started)
             t.profile.mark("evaluation")
         at.elapsed_s, signal = t.group.most(t.clock() - started, t.stop.signal)
@@ -165,6 +168,18 @@ def _sound(t: Training) -> bool:
     state = t.model.state_dict().values()
     sound = all(bool(v.isfinite().all()) for v in state if v.is_floating_point())
     return t.group.most(float(not sound)) == [0.0]
+
+
+def _lost(t: Training) -> bool:
+    """Whether the epoch was far worse than knowing nothing, and than the untrained network: steps
+    of bounded length (Adam's, Muon's) diverge without ever becoming infinite.
+    """
+    if t.at.epoch_samples == 0:
+        return False
+    loss = t.at.epoch_loss / t.at.epoch_samples
+    if loss <= _LOST * t.task.untrained_loss(t.loader.num_classes):
+        return False
+    return bool(loss > _LOST * t.run.read_json("untrained.json")["loss"])
 
 
 def _share_done(t: Training) -> float:
@@ -244,11 +259,7 @@ def _interrupted(t: Training, signal: int) -> Interrupted:
 
 def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
     """After too little memory: the same batch in twice as many parts. Re-raises other errors."""
-    text = str(error)
-    memory = isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        "not enough memory" in text or "can't allocate memory" in text
-    )
-    if "more than 1 value per channel when training" in text:
+    if "more than 1 value per channel when training" in str(error):
         raise UserError(
             f"--model '{t.config.model}' averages in training over what the samples of a batch "
             f"have in each channel, and here that is one value: --batch-size "
@@ -256,7 +267,7 @@ def _halve_micro_batch(t: Training, error: Exception, batch: int) -> None:
             f"training samples; give larger batches, fewer parts (--accumulate) or a larger "
             f"--img-size"
         ) from None
-    if not memory:
+    if not out_of_memory(error):
         raise error
     if not t.group.alone:
         raise UserError(
@@ -286,9 +297,11 @@ def _roll_back(t: Training) -> None:
     elapsed_s, accumulate = at.elapsed_s, at.accumulate
     if rollbacks > _MAX_ROLLBACKS:
         raise UserError(
-            f"the loss became non-finite in epoch {epoch}, and again after {_MAX_ROLLBACKS} "
+            f"the training diverged in epoch {epoch}, and again after {_MAX_ROLLBACKS} "
             f"roll-backs with halved rates; give a smaller --lr (or --clip-grad-norm 1)"
         )
+    loss = at.epoch_loss / max(at.epoch_samples, 1)
+    shown = f"{loss:.3g}" if math.isfinite(loss) else "not finite"
     found = load_checkpoint(t.run, border=True)
     assert found is not None  # noqa: S101 — the first checkpoint is written before the first step
     restore(t, found[0])
@@ -298,7 +311,7 @@ def _roll_back(t: Training) -> None:
     checkpoint(t, border=True)
     t.report(
         {
-            "note": f"the loss became non-finite in epoch {epoch}: rolled back to the end of "
-            f"epoch {at.epoch}, the learning rate is now {scale:g} of what was asked"
+            "note": f"the training diverged in epoch {epoch} (mean loss {shown}): rolled back to "
+            f"the end of epoch {at.epoch}, the learning rate is now {scale:g} of what was asked"
         }
     )

@@ -9,7 +9,8 @@ matrix is found by a Newton–Schulz iteration, products of matrices only.
 Differs from it: parameters of equal shape are iterated together, and a rate is relative. A
 step moves a parameter by `lr` times the norm that it had at the start, so one rate serves
 filters and dense layers of any shape and network. (Where `keep_norm` is set, that is the
-record's rule: its norm is reset to √out_channels, and an orthogonal update has that norm.)
+record's rule: the norm is reset to √out_channels. An orthogonal update has that norm too where
+out_channels ≤ in_channels · taps; of a taller matrix the record's steps are shorter than ours.)
 """
 
 from collections.abc import Callable, Iterable

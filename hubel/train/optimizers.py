@@ -29,18 +29,19 @@ __all__ = [
 class _Default:
     lr: float
     weight_decay: float
+    momentum: float = 0.0
 
 
 _DEFAULTS = {
-    "sgd": _Default(lr=0.05, weight_decay=5e-4),
+    "sgd": _Default(lr=0.05, weight_decay=5e-4, momentum=0.9),
     "adam": _Default(lr=2e-3, weight_decay=0.0),
     "adamw": _Default(lr=3e-3, weight_decay=0.05),
-    "muon": _Default(lr=0.2, weight_decay=0.01),
+    "muon": _Default(lr=0.2, weight_decay=0.01, momentum=0.6),
 }
 # With muon, the rates of what is no filter, as multiples of the filters' rate. A dense layer
 # or a filter without batch norm behind it has a size of its own to keep: smaller steps.
 _MATRIX_RATE = 0.2
-_REST_RATE = 0.015
+_REST_RATE = 0.02
 _PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
 
@@ -61,6 +62,7 @@ def make_optimizer(
     default = _DEFAULTS[config.optimizer]
     lr = default.lr if config.lr is None else config.lr
     decay = default.weight_decay if config.weight_decay is None else config.weight_decay
+    momentum = default.momentum if config.momentum is None else config.momentum
     never = freezing.never_train()
     trained = [p for p in model.parameters() if p.requires_grad and p not in never]
     parts = [(lr, trained)]
@@ -84,7 +86,7 @@ def make_optimizer(
     optimizer: torch.optim.Optimizer
     if config.optimizer == "sgd":
         optimizer = torch.optim.SGD(
-            groups, lr, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+            groups, lr, momentum=momentum, nesterov=momentum > 0, fused=True
         )
     elif config.optimizer == "adam":
         optimizer = torch.optim.Adam(groups, lr, fused=True)
@@ -93,7 +95,7 @@ def make_optimizer(
     else:
         made: list[torch.optim.Optimizer] = []
         if orthogonal:
-            made.append(Muon(orthogonal, lr, momentum=config.momentum))
+            made.append(Muon(orthogonal, lr, momentum=momentum))
         if groups:
             made.append(torch.optim.AdamW(groups, lr, betas=_REST_BETAS, fused=True))
         optimizer = Composite(*made)

@@ -183,7 +183,7 @@ def measure(
     """Every candidate's times and distances; the first one is the reference.
 
     Nothing is begun that would not be over after `allowed_s`, as far as the longest turn so
-    far tells; the first candidate always has its turn.
+    far tells; the first candidate always has its turn, and without it nobody has one.
     """
     end, longest = clock() + allowed_s, 0.0
     reference: Evidence | None = None
@@ -192,6 +192,9 @@ def measure(
     rounded: dict[str, Distance] = {}
     for row in rows:
         turn = clock()
+        if rows[0].verdict:
+            row.verdict = "not measured: nothing to compare with"
+            continue
         if turn + longest > end and row is not rows[0]:
             row.verdict = "not measured: the time for it was up"
             continue
@@ -209,17 +212,24 @@ def measure(
             if not row.verdict:
                 row.times.append(trial.step_s(row.engine))
         except Exception as error:
-            # Whatever a backend or a compiler raises is a verdict on it, not the end of a fit.
-            words = (str(error).strip() or type(error).__name__).splitlines()[0]
-            row.verdict = f"failed: {words[:200]}"
+            row.verdict = _failed(error)
         longest = max(longest, clock() - turn)
     for _ in range(_ROUNDS):
-        best = min(row.step for row in rows)
+        best = min((row.step for row in rows if not row.verdict), default=math.inf)
         for row in rows:
             if row.verdict or row.step > _PRUNE * best or clock() + row.step > end:
                 continue
-            row.times.append(trial.step_s(row.engine))
+            try:
+                row.times.append(trial.step_s(row.engine))
+            except Exception as error:
+                row.verdict = _failed(error)
     return rows
+
+
+def _failed(error: Exception) -> str:
+    """Whatever a backend or a compiler raises is a verdict on it, not the end of a fit."""
+    words = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"failed: {words[:200]}"
 
 
 class Bench:
@@ -245,7 +255,7 @@ class Bench:
         self.weights = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self._state = dict(optimizer.state)
         self._modes = {module: module.training for module in model.modules()}
-        self._compiled: dict[tuple[Engine, int], Forward] = {}
+        self._compiled: dict[tuple[Engine, tuple[int, ...]], Forward] = {}
 
     def __enter__(self) -> "Bench":
         return self
@@ -273,9 +283,9 @@ class Bench:
         engine.place(self.model)
         set_fused(self.optimizer, fused=engine.fused)
         use_precision(self.optimizer, engine.precision)
-        kind = engine, len(self.batch)
+        kind = engine, tuple(self.batch.input.shape)
         if kind not in self._compiled:
-            self._compiled[kind] = engine.forward_of(self.model, len(self.batch))
+            self._compiled[kind] = engine.forward_of(self.model, kind[1])
         self.forward = self._compiled[kind]
 
     def _forward_backward(self, engine: Engine) -> tuple[torch.Tensor, float]:
@@ -291,26 +301,34 @@ class Bench:
         self.engine = None  # from the weights themselves, whatever was measured before
         self._use(engine)
         batch = self.batch
-        if noise:
-            with torch.no_grad():
-                for parameter in self.model.parameters():
-                    parameter.mul_(_near_one(parameter, noise))
-            self.batch = replace(batch, input=batch.input * _near_one(batch.input, noise))
         modes = {module: module.training for module in self.model.modules()}
-        for module in modes:
-            # Dropout and its kin have no parameters; batch norm has, and stays in training.
-            if not any(True for _ in module.children()) and not module.state_dict():
-                module.training = False
-        with engine.products():
-            output, scale = self._forward_backward(engine)
-        gradients = [
-            p.grad.detach().float() / scale for p in self.model.parameters() if p.grad is not None
-        ]
-        kept = Evidence(output.detach().float().clone(), gradients)
-        self._set_modes(modes)
-        self.optimizer.zero_grad()
-        self.batch = batch
-        self.engine = None if noise else engine
+        try:
+            if noise:
+                with torch.no_grad():
+                    for parameter in self.model.parameters():
+                        parameter.mul_(_near_one(parameter, noise))
+                self.batch = replace(batch, input=batch.input * _near_one(batch.input, noise))
+            for module in modes:
+                # Dropout and its kin have no parameters; batch norm has, and stays in training.
+                if not any(True for _ in module.children()) and not module.state_dict():
+                    module.training = False
+            with engine.products():
+                output, scale = self._forward_backward(engine)
+            kept = Evidence(
+                output.detach().float().clone(),
+                [
+                    p.grad.detach().float() / scale
+                    for p in self.model.parameters()
+                    if p.grad is not None
+                ],
+            )
+        finally:
+            self._set_modes(modes)
+            self.optimizer.zero_grad()
+            self.batch = batch
+            self.engine = None  # with noise, or after an error, the weights are not the first
+        if not noise:
+            self.engine = engine
         return kept
 
     def step_s(self, engine: Engine) -> float:

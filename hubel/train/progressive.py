@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from hubel.train.trial import trial
+
 __all__ = ["SMALLEST_SIDE", "Progressive", "takes_smaller"]
 
 SMALLEST_SIDE = 64
@@ -51,16 +53,9 @@ class Progressive:
 
 def takes_smaller(model: nn.Module, input_shape: tuple[int, ...], start: float) -> bool:
     """Whether `model`, made for (n, *input_shape), runs on input of `start` of that side too."""
-    reference = next(model.parameters())
-    zeros = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with trial(model, input_shape) as zeros, torch.no_grad():
             model(Progressive(start)(zeros, 0.0))
-    except (RuntimeError, ValueError):
+    except Exception:  # a network from elsewhere refuses in its own way: torch._assert, say
         return False
-    finally:
-        for module, mode in training.items():
-            module.training = mode
     return True

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hubel.train.trial import CONVS, NORMS, trial
+
 __all__ = ["Roles", "roles_of"]
 
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _KEEPS_SCALE = (
     nn.Identity, nn.Dropout, nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d,
     nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
@@ -52,32 +52,27 @@ def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) ->
     def after(module: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if module not in order:
             order.append(module)
-        if isinstance(module, (*_CONVS, nn.Linear)):
-            channels = output.shape[1 if isinstance(module, _CONVS) else -1]
+        if isinstance(module, (*CONVS, nn.Linear)):
+            channels = output.shape[1 if isinstance(module, CONVS) else -1]
             places[module] = places.get(module, 0) + output.numel() // channels
-        if isinstance(module, _CONVS):
+        if isinstance(module, CONVS):
             source[id(output)] = (output, module)
         elif args and id(args[0]) in source:
-            if isinstance(module, _NORMS):
+            if isinstance(module, NORMS):
                 followed.add(source[id(args[0])][1])
             elif isinstance(module, _KEEPS_SCALE) and output is not args[0]:
                 source[id(output)] = (output, source[id(args[0])][1])
 
-    watched = (*_CONVS, nn.Linear, *_NORMS, *_KEEPS_SCALE)
+    watched = (*CONVS, nn.Linear, *NORMS, *_KEEPS_SCALE)
     handles = [m.register_forward_hook(after) for m in model.modules() if isinstance(m, watched)]
-    training = {module: module.training for module in model.modules()}
-    model.eval()  # one sample has no batch statistics
     try:
-        reference = next(model.parameters())
-        with torch.no_grad():
-            model(torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype))
+        with trial(model, input_shape) as zeros, torch.no_grad():
+            model(zeros)
     finally:
-        for module, mode in training.items():
-            module.training = mode
         for handle in handles:
             handle.remove()
 
-    layers = [m for m in order if isinstance(m, (*_CONVS, nn.Linear))]
+    layers = [m for m in order if isinstance(m, (*CONVS, nn.Linear))]
     linears = [m for m in layers if isinstance(m, nn.Linear)]
     ends = {*layers[:1], *(linears[-1:] or layers[-1:])}
     filters: set[nn.Parameter] = set()
@@ -89,7 +84,7 @@ def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) ->
         if _orthogonal_work(weight) > _step_work(weight, places[layer] * batch_size):
             continue
         (filters if layer in followed else matrices).add(weight)
-    biases = [m.bias for m in model.modules() if isinstance(m, _NORMS) and m.bias is not None]
+    biases = [m.bias for m in model.modules() if isinstance(m, NORMS) and m.bias is not None]
     return Roles(frozenset(filters), frozenset(matrices - filters), frozenset(biases))
 
 

@@ -11,6 +11,9 @@ from hubel.config import FitConfig
 
 __all__ = ["Schedule", "make_schedule"]
 
+_START = 0.1
+"""Of the peak, at the first step: a training of one step is to learn something, too."""
+
 Schedule = Callable[[float], float]
 """schedule(done in [0, 1]) -> factor in [0, 1]."""
 
@@ -18,6 +21,9 @@ Schedule = Callable[[float], float]
 def make_schedule(config: FitConfig) -> Schedule:
     """The schedule that `config` names."""
     warmup = config.warmup
+
+    def rising(done: float) -> float:
+        return _START + (1 - _START) * done / warmup
 
     def constant(done: float) -> float:
         return 1.0
@@ -29,13 +35,13 @@ def make_schedule(config: FitConfig) -> Schedule:
     def cosine(done: float) -> float:
         """Half a cosine to zero (Loshchilov & Hutter 2017, arXiv 1608.03983) after warm-up."""
         if done < warmup:
-            return done / warmup
+            return rising(done)
         return 0.5 * (1 + math.cos(math.pi * (done - warmup) / (1 - warmup)))
 
     def triangular(done: float) -> float:
         """Up over the warm-up, then straight down to zero (Smith & Topin 2019, 1708.07120)."""
         if done < warmup:
-            return done / warmup
+            return rising(done)
         return (1 - done) / (1 - warmup)
 
     chosen = {"constant": constant, "step": step, "cosine": cosine, "triangular": triangular}

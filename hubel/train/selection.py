@@ -25,6 +25,7 @@ from hubel.randomness import stream_seed
 from hubel.runs import RunFolder, write_atomic
 from hubel.shapes import format_shape
 from hubel.tasks import Task
+from hubel.train.recipe import batch_size_for
 
 __all__ = ["PROXY", "difficulty", "select"]
 
@@ -72,6 +73,8 @@ def difficulty(
     model = build(ModelSpec(PROXY, loader.preprocess.in_channels, num_outputs, size))
     engine.place(model)
     optimizer = torch.optim.AdamW(model.parameters(), _LR, fused=True)
+    # Its own: the run's may be for a larger network, or not measured yet.
+    loader = replace(loader, batch_size=batch_size_for(len(loader.indices)))
     steps = _PASSES * len(loader)
     model.train()
     for number, batch in enumerate(b for e in range(_PASSES) for b in loader.epoch(e)):

@@ -13,8 +13,9 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hubel.config import FitConfig
+from hubel.config import AUTO, FitConfig
 from hubel.data.augment import Augment
+from hubel.data.cache import Store
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
@@ -22,7 +23,7 @@ from hubel.data.targets import Labels
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
-from hubel.models import ModelSpec, Stem
+from hubel.models import MODELS, ModelSpec, Stem
 from hubel.network import network_of
 from hubel.python_file import file_sha256, is_own_file
 from hubel.randomness import stream_seed
@@ -34,6 +35,7 @@ from hubel.train.freezing import Freezing, make_freezing
 from hubel.train.lookahead import Lookahead
 from hubel.train.optimizers import make_optimizer
 from hubel.train.profile import NoProfile, Profile
+from hubel.train.progressive import SMALLEST_SIDE
 from hubel.train.recipe import begin, make_progressive
 from hubel.train.roles import roles_of
 from hubel.train.schedules import make_schedule
@@ -43,7 +45,26 @@ from hubel.train.training import Position, Report, Training
 from hubel.transfer import TORCHVISION, load_pretrained, published_weights
 from hubel.world import World
 
-__all__ = ["assemble", "optimizer_for", "run_facts", "settle_flip", "settle_preprocess"]
+__all__ = [
+    "assemble",
+    "optimizer_for",
+    "run_facts",
+    "settle_flip",
+    "settle_model",
+    "settle_preprocess",
+]
+
+
+_FOR_MINUTES, _FOR_TINY = "swift_s", "simple"
+
+
+def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
+    """`config` with the model "auto" decided by the pictures' size, and a sentence that says so."""
+    if config.model != AUTO:
+        return config, ""
+    fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
+    name = _FOR_MINUTES if fits else _FOR_TINY
+    return replace(config, model=name), f"network: {name} (--model takes another)"
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
@@ -115,7 +136,9 @@ def assemble(
         size = format_shape(*spec.input_size)
         report({"note": f"small stem for {size} pixels (--stem paper takes the paper's)"})
     _check_outputs(config, tuple(check_fits(model, spec.input_shape)), spec.num_classes)
-    if config.pretrained and not run.has("pretrained.json"):  # a resumed run has its own weights
+    # A resumed run has its own weights; the first process says so before it writes anything.
+    begun_before = bool(group.text("yes" if run.has("pretrained.json") else ""))
+    if config.pretrained and not begun_before:
         loaded = load_pretrained(
             model,
             spec,
@@ -124,9 +147,9 @@ def assemble(
         )
         run.write_json("pretrained.json", loaded.to_json())
         report({"note": loaded.sentence()})
-    begun = begin(model, config, data.store, data.split.train, preprocess)
-    if begun:
-        report({"note": begun})
+    beginning = begin(model, config, data.store, data.split.train, preprocess)
+    if beginning:
+        report({"note": beginning})
     engine.place(model)
     freezing = make_freezing(model, config)
     if freezing.sentence():
@@ -199,6 +222,13 @@ def assemble(
         lookahead=Lookahead(model, config.lookahead) if config.lookahead else None,
         progressive=make_progressive(model, config, spec.input_shape),
     )
+    if training.progressive is None and config.changed_from_default().get("progressive", 1.0) < 1.0:
+        report(
+            {
+                "note": f"--progressive {config.progressive:g} is left out: the pictures are "
+                f"smaller than {SMALLEST_SIDE} pixels, or the network takes one size only"
+            }
+        )
     return training, spec
 
 

@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from hubel.train.trial import CONVS, trial
+
 __all__ = ["Whitening", "first_convolution", "patches_of", "whiten", "whitening_filters"]
 
 _EPS = 5e-4
 """Added to each eigenvalue: what varies less than this is noise, not to be blown up."""
 _LARGEST_KERNEL = 3
 _MOST_PATCHES = 500_000
-
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True)
@@ -79,8 +79,6 @@ def whitening_filters(patches: torch.Tensor, eps: float = _EPS) -> torch.Tensor:
 def first_convolution(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, nn.Module]:
     """The name and the layer that `model`'s input goes into, ("", model) if no convolution."""
     found: list[tuple[str, nn.Module]] = []
-    reference = next(model.parameters())
-    input = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
 
     def before(name: str, module: nn.Module, args: tuple[object, ...]) -> None:
         if not found and args and args[0] is input:
@@ -89,16 +87,12 @@ def first_convolution(model: nn.Module, input_shape: tuple[int, ...]) -> tuple[s
     handles = [
         module.register_forward_pre_hook(lambda m, args, name=name: before(name, m, args))
         for name, module in model.named_modules()
-        if isinstance(module, _CONVS)
+        if isinstance(module, CONVS)
     ]
-    training = {module: module.training for module in model.modules()}
-    model.eval()
     try:
-        with torch.no_grad():
+        with trial(model, input_shape) as input, torch.no_grad():
             model(input)
     finally:
-        for module, mode in training.items():
-            module.training = mode
         for handle in handles:
             handle.remove()
     return found[0] if found else ("", model)
@@ -112,7 +106,7 @@ def whiten(model: nn.Module, input: torch.Tensor) -> Whitening:
     shape does not allow it is left alone, and `refusal` says why.
     """
     name, layer = first_convolution(model, tuple(input.shape[1:]))
-    if not isinstance(layer, _CONVS):
+    if not isinstance(layer, CONVS):
         return Whitening(refusal="the input does not go into a convolution")
     size = "×".join(str(side) for side in layer.kernel_size)
     taps = layer.weight[0].numel()
