@@ -10,11 +10,8 @@ import hubel
 from hubel.config import FitConfig, parse_batch_size
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, resident
-<<<<<<< HEAD
 from hubel.data.targets import Labels
-=======
 from hubel.engine import Engine, out_of_memory
->>>>>>> main
 from hubel.errors import UserError
 from hubel.train import batch_size as batch_size_module
 from hubel.train import engine as engine_module

@@ -229,11 +229,11 @@ class Loader:
             pixels = self._pixels(ids)
         else:
             pixels = self.store.gather(ids)
-            rows = [
+            own = [
                 self.transform(picture, stream_seed(self.seed, "transform", epoch, int(i)))
                 for picture, i in zip(pixels, ids, strict=True)
             ]
-            pixels = _sent(torch.stack(rows), self.device)
+            pixels = _sent(torch.stack(own), self.device)
         if self.augment is not None and draws is not None:
             rows = draws[positions].to(self.device)
             pixels, target = self.augment.both(pixels, target, self.targets.kind, rows)
