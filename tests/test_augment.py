@@ -167,3 +167,45 @@ def test_mixup_shares_are_a_folded_beta():
     assert torch.equal(again[0], partners)
     assert torch.equal(again[1], shares)
     assert not torch.equal(mixup_partners(20_000, 0.4, 0, 1)[0], partners)
+
+
+@pytest.mark.parametrize(
+    ("augment", "slack"),
+    [
+        (Augment("random", 0.125), 0.0),
+        (Augment("alternating", 0.0, resized_crop=0.6), 1.0),
+        (Augment("none", 0.0, rotate=180.0), 1.5),
+    ],
+)
+def test_boxes_and_masks_move_with_their_pictures(augment, slack):
+    """A picture that is white inside its box and black outside shows where the box should be."""
+    height, width = 48, 64
+    pixels = torch.zeros(40, height, width, 1, dtype=torch.uint8)
+    pixels[:, 20:27, 24:36] = 255
+    row = torch.tensor([3.0, 24 / width, 20 / height, 36 / width, 27 / height])
+    draws = augment.draws(40, 7, 1)
+    boxes = torch.stack([row, torch.tensor([-1.0, -1, -1, -1, -1])]).repeat(40, 1, 1)
+    moved, found = augment.both(pixels, boxes, "boxes", draws)
+    _, mask = augment.both(pixels, (pixels[..., 0] > 0).byte() * 9, "mask", draws)
+    sides = torch.tensor([width, height, width, height])
+    for picture, box, classes in zip(moved[..., 0], found, mask, strict=True):
+        assert box[0, 0] == 3.0
+        assert box[1, 0] == -1.0
+        inside = picture >= 128
+        assert torch.equal(classes.unique(), torch.tensor([0, 9], dtype=torch.uint8))
+        assert ((classes == 9) != inside).sum() <= slack * 30
+        rows, columns = inside.any(1).nonzero()[:, 0], inside.any(0).nonzero()[:, 0]
+        seen = torch.stack([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
+        assert (box[0, 1:] * sides - seen).abs().max() <= slack + 1e-4
+    assert not torch.equal(found[0], found[1])
+
+
+def test_a_box_that_has_left_its_picture_is_no_object():
+    pixels = torch.zeros(1, 8, 8, 1, dtype=torch.uint8)
+    rows = torch.tensor([[[0.0, 0.0, 0.0, 0.125, 0.125], [1.0, 0.25, 0.25, 0.75, 0.75]]])
+    draws = torch.full((1, 14), 0.999)  # two pixels to the right and down
+    _, found = Augment("none", 0.25).both(pixels, rows, "boxes", draws)
+    assert found[0, 0, 0] == -1.0
+    assert found[0, 1].tolist() == [1.0, 0.0, 0.0, 0.5, 0.5]
+    alone, found = Augment("none", 0.25).both(pixels, rows[:, :1], "boxes", draws)
+    assert found[0, 0].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0]  # the only one of its picture

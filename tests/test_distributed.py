@@ -59,7 +59,8 @@ def test_all_processes_together_see_what_one_sees(mixup, n):
     def batches(world, start):
         loader = Loader(
             MemoryStore(pixels), Labels.of(targets), torch.arange(n).numpy(),
-            unit_preprocess((9, 9), 3), 8, 3, 4, augment=Augment("random", 0.2, jitter=0.3), mixup=mixup, world=world,
+            unit_preprocess((9, 9), 3), 8, 3, 4, augment=Augment("random", 0.2, jitter=0.3),
+            mixup=mixup, world=world,
         )  # fmt: skip
         return list(loader.epoch(2, start)), list(loader.evaluation())
 

@@ -91,19 +91,19 @@ class Augment:
         if self.rotate > 0 or self.resized_crop < 1:
             theta = self._warps(size, draws)
             if kind == "boxes":
-                target = _warped_boxes(target, theta, size)
+                target = _warped_boxes(target, theta)
             elif kind == "mask":
                 target = _warped(target.unsqueeze(-1), theta, "nearest").squeeze(-1)
             pixels = _warped(pixels, theta, "bilinear")
         if self.flip != "none" or self.translate > 0:
             shifts, mirrored = self._moves(size, draws)
             if kind == "boxes":
-                target = _moved_boxes(target, shifts, mirrored, size[-1])
+                target = _moved_boxes(target, shifts, mirrored, size)
             elif kind == "mask":
                 target = _moved(target.unsqueeze(-1), shifts, mirrored).squeeze(-1)
             pixels = _moved(pixels, shifts, mirrored)
         if kind == "boxes":
-            target = _cut_off(target, size)
+            target = _cut_off(target)
         if self.jitter > 0:
             pixels = self._jitter(pixels, draws)
         if self.cutout > 0:
@@ -197,14 +197,13 @@ def _moved(
 
 
 def _moved_boxes(
-    rows: torch.Tensor, shifts: list[torch.Tensor], mirrored: torch.Tensor, width: int
+    rows: torch.Tensor, shifts: list[torch.Tensor], mirrored: torch.Tensor, size: tuple[int, ...]
 ) -> torch.Tensor:
     """Where boxes (b, most, 5) are after `_moved`; they may leave the picture."""
-    down, right = shifts
+    down, right = (s[:, None, None] / side for s, side in zip(shifts, size, strict=True))
     x, y = rows[..., 1::2], rows[..., 2::2]  # (b, most, 2): left and right, top and bottom
-    x = torch.where(mirrored[:, None, None], width - x.flip(-1), x) - right[:, None, None]
-    y = y - down[:, None, None]
-    return torch.cat([rows[..., :1], torch.stack([x, y], dim=-1).flatten(2)], dim=-1)
+    x = torch.where(mirrored[:, None, None], 1 - x.flip(-1), x) - right
+    return torch.cat([rows[..., :1], torch.stack([x, y - down], dim=-1).flatten(2)], dim=-1)
 
 
 def _warped(pixels: torch.Tensor, theta: torch.Tensor, mode: str) -> torch.Tensor:
@@ -215,24 +214,21 @@ def _warped(pixels: torch.Tensor, theta: torch.Tensor, mode: str) -> torch.Tenso
     return _like(warped.movedim(1, -1), pixels)
 
 
-def _warped_boxes(rows: torch.Tensor, theta: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+def _warped_boxes(rows: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     """The upright boxes around boxes (b, most, 5) after `_warped`; they may leave the picture."""
-    sides = rows.new_tensor([size[1], size[0]])
     left, top, right, bottom = rows[..., 1:].unbind(-1)
     points = torch.stack(
         [torch.stack([x, y], -1) for x in (left, right) for y in (top, bottom)], dim=2
     )  # (b, most, 4, 2)
-    places = 2 * points / sides - 1
     inverse = torch.linalg.inv(theta[:, :, :2])
-    moved = (places - theta[:, None, None, :, 2]) @ inverse.mT[:, None]
-    moved = (moved + 1) / 2 * sides
+    moved = (2 * points - 1 - theta[:, None, None, :, 2]) @ inverse.mT[:, None]
+    moved = (moved + 1) / 2
     return torch.cat([rows[..., :1], moved.amin(2), moved.amax(2)], dim=-1)
 
 
-def _cut_off(rows: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+def _cut_off(rows: torch.Tensor) -> torch.Tensor:
     """Boxes (b, most, 5) inside the picture; without those of which too little is inside."""
-    limits = rows.new_tensor([size[1], size[0], size[1], size[0]])
-    inside = torch.cat([rows[..., :1], torch.minimum(rows[..., 1:].clamp_min(0), limits)], dim=-1)
+    inside = torch.cat([rows[..., :1], rows[..., 1:].clamp(0, 1)], dim=-1)
     if rows.shape[1] > 1:
         gone = _areas(inside) < _KEPT * _areas(rows)
         inside[..., 0] = torch.where(gone, NO_OBJECT, inside[..., 0])

@@ -50,8 +50,8 @@ class Labels:
 
 @dataclass(frozen=True)
 class BoxTargets:
-    """Boxes: rows are float32 (b, most, 5): class, left, top, right, bottom in pixels of the
-    stored picture; `most` is the number of the fullest sample, `NO_OBJECT` pads.
+    """Boxes: rows are float32 (b, most, 5): class, left, top, right, bottom as shares of the
+    picture's sides; `most` is the number of the fullest sample, `NO_OBJECT` pads.
     """
 
     kind: ClassVar[Kind] = "boxes"
@@ -59,15 +59,14 @@ class BoxTargets:
 
     @classmethod
     def of(cls, boxes: Boxes, store: Store) -> "BoxTargets":
-        """`boxes` at the size of `store`; those of unreadable samples are left out."""
+        """`boxes` of the pictures of `store`; those of unreadable ones are left out."""
         n = len(boxes.starts) - 1
         values = np.full((n, max(int(boxes.counts.max(initial=0)), 1), 5), NO_OBJECT, np.float32)
         sample = boxes.samples
         place = np.arange(len(boxes)) - boxes.starts[sample]
-        own = np.maximum(store.sizes, 1)
-        scale = np.array(store.size, np.float32)[::-1] / own[:, ::-1]  # (n, 2): x, y
+        sides = np.maximum(store.sizes, 1)[:, ::-1]  # (n, 2): width, height
         seen = store.readable[sample]
-        rows = np.column_stack([boxes.classes, boxes.corners * np.tile(scale, 2)[sample]])
+        rows = np.column_stack([boxes.classes, boxes.corners / np.tile(sides, 2)[sample]])
         values[sample[seen], place[seen]] = rows[seen]
         return cls(torch.from_numpy(values))
 
