@@ -198,8 +198,9 @@ class FitConfig:
     flip: str = setting("auto", "Mirror pictures: auto looks whether classes allow it",
                         "Augmentation",
                         choices=("auto", "none", "random", "alternating"))  # fmt: skip
-    translate: float = setting(0.125, "Largest shift, as a share of the side (reflect padding)",
-                               "Augmentation", low=0.0, high=0.5)  # fmt: skip
+    translate: float = by_recipe("Largest shift, as a share of the side (reflect padding)",
+                                 "Augmentation", fast=0.0625, plain=0.125, tuning=0.125,
+                                 low=0.0, high=0.5)  # fmt: skip
     resized_crop: float = setting(1.0, "Smallest area of a random resized crop (1 = off)",
                                   "Augmentation", low=0.01, high=1.0)  # fmt: skip
     rotate: float = setting(0.0, "Largest rotation in degrees", "Augmentation",
