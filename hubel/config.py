@@ -167,6 +167,7 @@ class FitConfig:
     model: str = setting(AUTO, "The network: one that hubel models lists, torchvision:NAME, "
                          "timm:NAME or your own file.py:NAME; auto: one that learns in minutes",
                          "Network")  # fmt: skip
+    task: str = setting(AUTO, "What is learned; auto: what the data are labelled for", "Data")
     recipe: str = setting("fast", "What decides the settings that are not given: fast, or plain, "
                           "the textbook's loop", "Training", choices=("fast", "plain"))  # fmt: skip
     dropout: float | None = setting(None, "Share of features dropped before a Linear; by default "

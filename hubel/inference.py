@@ -170,14 +170,16 @@ def load_trained(run: RunFolder, model: str | None = None) -> Trained:
         spec = ModelSpec(**{**spec_json, "input_size": tuple(spec_json["input_size"])})
     except (TypeError, KeyError) as error:
         raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
-    _, network = network_of(replace(spec, name=named_again(run, spec.name, model)))
+    task = TASKS[str(facts["task"])]
+    _, zoo = network_of(replace(spec, name=named_again(run, spec.name, model)))
+    network = task.network(zoo, spec.input_shape)
     tensors = tensors_from_bytes(content, path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"'{path}' does not fit its own description: {error}") from None
     classes, preprocess = _labels_and_input(run, spec)
-    return Trained(network.eval(), spec, TASKS[str(facts["task"])], classes, preprocess)
+    return Trained(network.eval(), spec, task, classes, preprocess)
 
 
 def _labels_and_input(run: RunFolder, spec: ModelSpec) -> tuple[tuple[str, ...], Preprocess]:

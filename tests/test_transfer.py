@@ -26,7 +26,7 @@ from hubel.models import MODELS, ModelSpec, build
 from hubel.train.freezing import make_freezing, stages_of
 from hubel.train.optimizers import make_optimizer
 from hubel.train.roles import roles_of
-from hubel.train.setup import settle_preprocess
+from hubel.train.settle import settle_preprocess
 from hubel.transfer import PublishedWeights, load_pretrained, published_weights
 from hubel.weight_shapes import inflated_to, resized_positions, with_channels
 from hubel.weights_file import read_weights

@@ -4,25 +4,38 @@ from typing import Any, Protocol
 
 import torch
 
+from hubel.data.source import Labelling
+from hubel.models import Model
 from hubel.registry import Registry
 
 __all__ = ["TASKS", "Task"]
 
 
 class Task(Protocol):
-    """Head size, loss, metrics and reading of a prediction. Stateless.
+    """Head, loss, metrics and reading of a prediction. Stateless.
 
     Attributes
     ----------
     name: as registered and shown.
     score: the key of `metrics` by which epochs are compared; higher is better.
+    running: what `num_right` counts as a share, for the progress line.
+    labels: what its samples are labelled with.
     """
 
     name: str
     score: str
+    running: str
+    labels: Labelling
 
     def num_outputs(self, num_classes: int) -> int:
-        """Outputs that the network's head must give."""
+        """Outputs that the zoo network's own head must give."""
+        ...
+
+    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+        """What learns the task: the zoo network `model`, with a head for the task on its maps.
+
+        `input_shape` (c, *spatial) is that of one sample.
+        """
         ...
 
     def loss(
@@ -37,7 +50,7 @@ class Task(Protocol):
         ...
 
     def num_right(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        """How many of a batch are right, a scalar, for the progress line."""
+        """How many of a batch are right, a scalar; parts of samples count as parts."""
         ...
 
     def untrained_loss(self, num_classes: int) -> float:
@@ -45,7 +58,7 @@ class Task(Protocol):
         ...
 
     def probabilities(self, output: torch.Tensor) -> torch.Tensor:
-        """Outputs as probabilities."""
+        """Of each class for each sample, (n, num_classes)."""
         ...
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:

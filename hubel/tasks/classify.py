@@ -6,6 +6,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from hubel.data.source import Labelling
+from hubel.models import Model
 from hubel.stats import wilson_interval
 from hubel.tasks import TASKS
 
@@ -17,10 +19,16 @@ class Classify:
 
     name = "classify"
     score = "top1"
+    running = "top1"
+    labels: Labelling = "class"
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class."""
         return num_classes
+
+    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+        """The zoo network as it is."""
+        return model
 
     def loss(
         self,

@@ -8,12 +8,11 @@ all words. So the head is convolutional and takes any size, and no place is chos
 """
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from hubel.data.source import Labelling
 from hubel.layers import batch_norm, conv
@@ -44,15 +43,16 @@ class Localizer(Model):
         self.model = model
         chosen = nearest_stride(map_shapes(model, input_shape), input_shape[-1] / _PLACES)
         self.index = chosen.index
+        last = nn.Conv2d(_WIDTH, 5, 1)
+        # At first every place says the same of itself, and counts the same.
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(cast(torch.Tensor, last.bias))
         self.box = nn.Sequential(
             conv(2, chosen.channels, _WIDTH, 3, padding=1, bias=False),
             batch_norm(2, _WIDTH),
             nn.ReLU(inplace=True),
-            conv(2, _WIDTH, 5, 1),
+            last,
         )
-        # At first all places say the same: the middle half of the picture.
-        nn.init.zeros_(self.box[-1].weight)
-        nn.init.zeros_(self.box[-1].bias)
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
         """The network's own maps."""
@@ -79,6 +79,7 @@ class Localize:
 
     name = "localize"
     score = "localization_accuracy"
+    running = "localization_accuracy"
     labels: Labelling = "boxes"
 
     def num_outputs(self, num_classes: int) -> int:
@@ -100,6 +101,8 @@ class Localize:
         """Cross-entropy in nats and twice the generalized IoU loss (Rezatofighi et al. 2019,
         arXiv 1902.09630), means over samples. `target` (n, 1, 5): class and corners as shares.
         """
+        from torchvision.ops import generalized_box_iou_loss  # takes a second to import
+
         logits, box = output[:, :-4].float(), output[:, -4:].float()
         classes = F.cross_entropy(
             logits,
@@ -109,7 +112,8 @@ class Localize:
             reduction="none",
         )
         boxes = generalized_box_iou_loss(box, target[:, 0, 1:], reduction="none")
-        return (classes + _BOX_WEIGHT * boxes).mean()
+        total: torch.Tensor = (classes + _BOX_WEIGHT * boxes).mean()
+        return total
 
     def num_right(self, output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         """How many have the right class and an IoU of at least one half."""
@@ -119,6 +123,10 @@ class Localize:
     def untrained_loss(self, num_classes: int) -> float:
         """Equal classes, and the box of a guess: a loss of about one."""
         return math.log(num_classes) + _BOX_WEIGHT
+
+    def probabilities(self, output: torch.Tensor) -> torch.Tensor:
+        """Softmax over the classes."""
+        return output[:, :-4].float().softmax(1)
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`localization_accuracy` (1 less ImageNet's localization error) and `top1` with their
@@ -140,6 +148,8 @@ class Localize:
 
 def _judged(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of each sample: whether its class is right (n,), and its box's IoU (n,)."""
+    from torchvision.ops import box_iou
+
     right = output[:, :-4].argmax(1) == target[:, 0, 0].long()
     box, truth = output[:, -4:].float(), target[:, 0, 1:]
     overlap = torch.stack(

@@ -29,14 +29,8 @@ from hubel.train.engine import Choice, settle_engine, use_recorded_engine
 from hubel.train.loop import predicted, train
 from hubel.train.profile import Profile
 from hubel.train.recipe import settle_batch_size
-from hubel.train.setup import (
-    assemble,
-    optimizer_for,
-    run_facts,
-    settle_flip,
-    settle_model,
-    settle_preprocess,
-)
+from hubel.train.settle import settle_flip, settle_model, settle_preprocess, settle_task
+from hubel.train.setup import assemble, optimizer_for, run_facts
 from hubel.train.signals import StopRequest, catch_signals
 from hubel.train.training import Report, Training, checkpoint, restore
 from hubel.views import views_about, with_views
@@ -71,6 +65,9 @@ def fit(
             data = prepare_data(config, _progress(report, stop))
         for note in data.notes:
             report({"note": note})
+        config, note = settle_task(config, data.source)
+        if note:
+            report({"note": note})
         config, note = settle_model(config, data.store)
         if note:
             report({"note": note})
@@ -84,9 +81,8 @@ def fit(
         preprocess, note = settle_preprocess(config, fit_preprocess(data.store, data.split.train))
         if note:
             report({"note": note})
-        t, spec = assemble(
-            config, run, data, TASKS["classify"], preprocess, stop, report, transform, group
-        )
+        task = TASKS[config.task]
+        t, spec = assemble(config, run, data, task, preprocess, stop, report, transform, group)
         if config.batch_size == AUTO:
             report({"note": measured_batch_size(t)})
             config = t.config
@@ -282,10 +278,12 @@ def _look_at_untrained(t: Training, data: Data) -> float:
             "expected_loss": expected,
             "mean_probabilities": probabilities.mean(0).tolist(),
             "examples": [
-                {"id": str(data.source.ids[int(i)]), "target": int(y), "probabilities": p.tolist()}
-                for i, y, p in zip(
-                    ids[:_EXAMPLES], target[:_EXAMPLES], probabilities[:_EXAMPLES], strict=True
-                )
+                {
+                    "id": str(data.source.ids[int(i)]),
+                    "target": int(data.source.targets[int(i)]),
+                    "probabilities": p.tolist(),
+                }
+                for i, p in zip(ids[:_EXAMPLES], probabilities[:_EXAMPLES], strict=True)
             ],
         },
     )

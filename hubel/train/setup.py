@@ -5,7 +5,6 @@ import platform
 import shlex
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -13,17 +12,16 @@ import torch
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hubel.config import AUTO, FitConfig
+from hubel.config import FitConfig
 from hubel.data.augment import Augment
-from hubel.data.cache import Store
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
-from hubel.data.targets import Labels
+from hubel.data.targets import BoxTargets, Labels, Targets
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
-from hubel.models import MODELS, ModelSpec, Stem
+from hubel.models import ModelSpec, Stem
 from hubel.network import network_of
 from hubel.python_file import file_sha256, is_own_file
 from hubel.randomness import stream_seed
@@ -42,66 +40,23 @@ from hubel.train.schedules import make_schedule
 from hubel.train.selection import select
 from hubel.train.signals import StopRequest
 from hubel.train.training import Position, Report, Training
-from hubel.transfer import TORCHVISION, load_pretrained, published_weights
+from hubel.transfer import TORCHVISION, load_pretrained
 from hubel.world import World
 
 __all__ = [
     "assemble",
     "optimizer_for",
     "run_facts",
-    "settle_flip",
-    "settle_model",
-    "settle_preprocess",
+    "targets_for",
 ]
 
 
-_FOR_MINUTES, _FOR_TINY = "swift_s", "simple"
-
-
-def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
-    """`config` with the model "auto" decided by the pictures' size, and a sentence that says so."""
-    if config.model != AUTO:
-        return config, ""
-    fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
-    name = _FOR_MINUTES if fits else _FOR_TINY
-    return replace(config, model=name), f"network: {name} (--model takes another)"
-
-
-def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
-    """`config` with flip "auto" decided by the data, and a sentence that says so."""
-    if config.flip != "auto":
-        return config, ""
-    if data.source.info.flip_safe:
-        return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
-    return replace(config, flip="none"), (
-        "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
-    )
-
-
-def settle_preprocess(config: FitConfig, preprocess: Preprocess) -> tuple[Preprocess, str]:
-    """`preprocess` as published weights expect it, and a sentence that says so.
-
-    Pictures of one or three channels are normalised as torchvision's were (a grey one by the
-    mean of the three); other data, and weights from elsewhere, by the training split's own.
-    """
-    if not config.pretrained:
-        return preprocess, ""
-    published = published_weights(config.model)
-    asked = (TORCHVISION, "" if published is None else published.name)
-    if published is None or Path(config.pretrained).name not in asked:
-        return preprocess, ""
-    if preprocess.scale != 255.0 or preprocess.in_channels not in (1, 3):
-        return preprocess, (
-            "the published weights are for pictures of 8 bits, grey or in colour: this data is "
-            "normalised by its own mean and deviation"
-        )
-    mean, std = published.mean, published.std
-    if preprocess.in_channels == 1:
-        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
-    shown = ", ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True))
-    return replace(preprocess, mean=mean, std=std), (
-        f"input normalised as the published weights expect it ({shown})"
-    )
+def targets_for(task: Task, data: Data) -> Targets:
+    """What `task` learns of each sample of `data`."""
+    if task.labels == "boxes":
+        assert data.source.boxes is not None  # noqa: S101 — `settle_task` has looked
+        return BoxTargets.of(data.source.boxes, data.store)
+    return Labels.of(data.source.targets)
 
 
 def assemble(
@@ -147,6 +102,7 @@ def assemble(
         )
         run.write_json("pretrained.json", loaded.to_json())
         report({"note": loaded.sentence()})
+    model = task.network(model, spec.input_shape)
     beginning = begin(model, config, data.store, data.split.train, preprocess)
     if beginning:
         report({"note": beginning})
@@ -163,7 +119,7 @@ def assemble(
     augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
     loader = Loader(
         data.store,
-        Labels.of(data.source.targets),
+        targets_for(task, data),
         data.split.train,
         preprocess,
         max(config.batch_size, 1),  # until `auto` is measured

@@ -1,0 +1,95 @@
+"""What a configuration leaves to the data, decided: task, network, mirroring, normalisation."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from hubel.config import AUTO, FitConfig
+from hubel.data.cache import Store
+from hubel.data.prepare import Data
+from hubel.data.preprocess import Preprocess
+from hubel.data.source import Source
+from hubel.errors import UserError
+from hubel.models import MODELS
+from hubel.tasks import TASKS
+from hubel.transfer import TORCHVISION, published_weights
+
+__all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
+
+_FOR_MINUTES, _FOR_TINY = "swift_s", "simple"
+
+
+def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
+    """`config` with the model "auto" decided by the pictures' size, and a sentence that says so."""
+    if config.model != AUTO:
+        return config, ""
+    fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
+    name = _FOR_MINUTES if fits else _FOR_TINY
+    return replace(config, model=name), f"network: {name} (--model takes another)"
+
+
+def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
+    """`config` with the task "auto" decided by the labels, and a sentence where it was a choice.
+
+    Raises `UserError` where the data are not labelled for the task that was asked for.
+    """
+    possible = _possible_tasks(source)
+    if config.task == AUTO and possible:
+        chosen = f"task: {possible[0]} (--task takes another)" if len(possible) > 1 else ""
+        return replace(config, task=possible[0]), chosen
+    if config.task != AUTO:
+        TASKS[config.task]  # an unknown one is told
+    if config.task not in possible:
+        have = {"class": "one class a sample", "boxes": "boxes", "mask": "masks"}
+        fix = f"give --task {' or '.join(possible)}" if possible else "name other data"
+        raise UserError(
+            f"--task {config.task} cannot be learned from DATA '{config.data}', whose labels are "
+            f"{have[source.info.labels]}; {fix}"
+        )
+    return config, ""
+
+
+def _possible_tasks(source: Source) -> list[str]:
+    """That the labels serve, the likeliest first: one box a picture is a class and a place."""
+    if source.boxes is not None and bool((source.boxes.counts == 1).all()):
+        first = ["localize", "classify"]
+    else:
+        first = []
+    fitting = [name for name in TASKS.names() if TASKS[name].labels == source.info.labels]
+    return first + [name for name in fitting if name not in ("localize", *first)]
+
+
+def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
+    """`config` with flip "auto" decided by the data, and a sentence that says so."""
+    if config.flip != "auto":
+        return config, ""
+    if data.source.info.flip_safe:
+        return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
+    return replace(config, flip="none"), (
+        "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
+    )
+
+
+def settle_preprocess(config: FitConfig, preprocess: Preprocess) -> tuple[Preprocess, str]:
+    """`preprocess` as published weights expect it, and a sentence that says so.
+
+    Pictures of one or three channels are normalised as torchvision's were (a grey one by the
+    mean of the three); other data, and weights from elsewhere, by the training split's own.
+    """
+    if not config.pretrained:
+        return preprocess, ""
+    published = published_weights(config.model)
+    asked = (TORCHVISION, "" if published is None else published.name)
+    if published is None or Path(config.pretrained).name not in asked:
+        return preprocess, ""
+    if preprocess.scale != 255.0 or preprocess.in_channels not in (1, 3):
+        return preprocess, (
+            "the published weights are for pictures of 8 bits, grey or in colour: this data is "
+            "normalised by its own mean and deviation"
+        )
+    mean, std = published.mean, published.std
+    if preprocess.in_channels == 1:
+        mean, std = (sum(mean) / len(mean),), (sum(std) / len(std),)
+    shown = ", ".join(f"{m:.3f} ± {s:.3f}" for m, s in zip(mean, std, strict=True))
+    return replace(preprocess, mean=mean, std=std), (
+        f"input normalised as the published weights expect it ({shown})"
+    )
