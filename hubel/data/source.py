@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -53,7 +53,7 @@ class SourceInfo:
     ----------
     format: the registered name of the format ("folders", "idx", …).
     spatial_dims: 2 for pictures, 3 for volumes.
-    classes: class names; `Source.targets` index into it. At least two.
+    classes: class names; `Source.targets` index into it. At least two; of boxes one is enough.
     in_channels: channels of a decoded sample where the format fixes it (arrays); None where
         it follows from the pictures and is found by looking at them (`decode` can give
         either: 1 grey or 3 RGB).
@@ -159,8 +159,11 @@ class Source(ABC):
 class Format(ABC):
     """One data format; a module in `hubel.data.formats` registers one instance.
 
-    `matches` is asked of every format in name order, so it must be specific and cheap.
+    `matches` is asked of every format in name order, so it must be specific and cheap. A format
+    that says yes to what others describe more closely is `general` and asked after them.
     """
+
+    general: ClassVar[bool] = False
 
     @abstractmethod
     def matches(self, spec: str) -> bool:
@@ -186,7 +189,7 @@ def open_source(spec: str | Path, format: str | None = None) -> Source:
     text = str(spec)
     if format is not None:
         return FORMATS[format].open(text)
-    for name in FORMATS.names():
+    for name in sorted(FORMATS.names(), key=lambda name: FORMATS[name].general):  # stable
         if FORMATS[name].matches(text):
             return FORMATS[name].open(text)
     if not exists(expanded(text)):

@@ -67,6 +67,8 @@ class _Passed:
 class Folders(Format):
     """Pictures in one folder a class, with or without train, val and test above them."""
 
+    general = True  # any folder of pictures matches; annotations in it say more
+
     def describe(self) -> str:
         return "DATA/CLASS/*.jpg, or DATA/{train,val,test}/CLASS/*.jpg, one folder a class"
 
