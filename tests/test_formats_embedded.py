@@ -125,6 +125,74 @@ def test_the_centre_of_a_ring_is_ground():
         assert extra["mask"][(ymin + ymax) // 2, (xmin + xmax) // 2] == 0
 
 
+def shown_box(mask):
+    rows, columns = np.nonzero(mask)
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
+
+
+def test_shapes_with_one_box():
+    source, plain = open_source("shapes-box:60:64"), open_source("shapes:60:64")
+    assert (source.info.format, source.info.labels, source.info.classes) == (
+        "shapes",
+        "boxes",
+        SHAPES,
+    )
+    assert source.boxes.counts.tolist() == [1] * 60
+    assert source.boxes.classes.tolist() == source.targets.tolist() == plain.targets.tolist()
+    assert plain.boxes is None
+    assert not source.boxes.difficult.any()
+    for i in range(60):
+        assert source.content(i) == plain.content(i)
+        # The mask's box is the outline's, rounded to whole pixels; a tip may be thinner than one.
+        off = source.boxes.corners[i] - plain[i].extra["box"]
+        assert np.abs(off).max() < (3 if SHAPES[source.targets[i]] == "star" else 1.5)
+        assert np.abs(off).mean() < 1.5
+
+
+def test_shapes_with_boxes_and_masks():
+    boxed, masked = open_source("shapes-boxes:200:96"), open_source("shapes-masks:200:96")
+    assert (boxed.info.labels, masked.info.labels) == ("boxes", "mask")
+    assert masked.info.classes == masked.masks.info.classes == ("background", *SHAPES)
+    assert (boxed.masks, masked.boxes) == (None, None)
+    counts = np.bincount(boxed.boxes.counts, minlength=5)
+    assert (counts > 5).all()
+    assert len(counts) == 5
+    left, top, right, bottom = boxed.boxes.corners.T
+    assert min(left.min(), top.min()) >= 0
+    assert max(right.max(), bottom.max()) <= 96
+    assert (right - left).min() > 10
+    for i in range(0, 200, 4):
+        assert boxed.content(i) == masked.content(i)
+        mask = masked.masks[i].input
+        assert mask.shape == (96, 96, 1)
+        mask = mask[..., 0].copy()
+        rows = boxed.boxes.of_sample(i)
+        # Every drawn pixel lies in a box of its class, whose sides it reaches.
+        for number, corners in zip(
+            boxed.boxes.classes[rows], boxed.boxes.corners[rows], strict=True
+        ):
+            x0, y0, x1, y1 = np.rint(corners).astype(int)
+            here = np.zeros_like(mask)
+            here[max(y0 - 1, 0) : y1 + 1, max(x0 - 1, 0) : x1 + 1] = 1
+            own = (here > 0) & (mask == number + 1)
+            assert np.abs(np.array(shown_box(own)) - corners).max() < 3
+            mask[own] = 0
+        assert not mask.any()
+        if rows.stop > rows.start:
+            areas = ((right - left) * (bottom - top))[rows]
+            assert boxed.targets[i] == boxed.boxes.classes[rows][areas.argmax()]
+        else:
+            assert boxed.targets[i] == 0
+
+
+def test_defaults_of_the_other_shapes():
+    for name, size in (("shapes-box", 32), ("shapes-boxes", 64), ("shapes-masks", 64)):
+        assert open_source(f"{name}:20").info.size == (size, size)
+    assert len(open_source("shapes-masks")) == 6000
+    stamps = {open_source(f"{n}:20:64").stamp() for n in ("shapes", "shapes-box", "shapes-boxes")}
+    assert len(stamps) == 3
+
+
 def test_a_picture_is_a_function_of_seed_and_index():
     first, again, other = ShapesSource(60), ShapesSource(120), ShapesSource(60, seed=1)
     for i in (0, 7, 59):
@@ -147,6 +215,8 @@ def test_a_picture_is_a_function_of_seed_and_index():
         ("shapes:2000000", r"got 2,000,000$"),
         ("shapes:60:8", r"shapes:N:SIZE needs SIZE from 16 to 1,024 pixels, got 8$"),
         ("shapes:60:5000", r"got 5,000$"),
+        ("shapes-boxes:60:31", r"shapes-boxes:N:SIZE needs SIZE from 32 to 1,024 pixels, got 31$"),
+        ("shapes-masks:x", r"write shapes-masks, shapes-masks:N or .*, e.g. shapes-masks:6000:64$"),
     ],
 )
 def test_messages(spec, message):

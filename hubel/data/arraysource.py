@@ -15,7 +15,7 @@ from hubel.data.pictures import convert_channels
 from hubel.data.source import Array, Source, SourceInfo
 from hubel.errors import UserError
 
-__all__ = ["ArraySource", "Part", "array_source", "channels_last"]
+__all__ = ["ArraySource", "Part", "array_source", "channels_last", "check_parts", "part_ids"]
 
 _FEW = 4  # an axis as short as this is taken for channels, not for space
 _CHECKED_BYTES = 1 << 26  # samples are checked for NaN in pieces of this size
@@ -23,7 +23,8 @@ _CHECKED_BYTES = 1 << 26  # samples are checked for NaN in pieces of this size
 
 @dataclass(frozen=True)
 class Part:
-    """Samples of one split: pixels (n, *spatial, c) and labels (n,), numbers or text."""
+    """Samples of one split: pixels (n, *spatial, c) and labels (n,), numbers or text; or
+    masks (n, *spatial), whole numbers."""
 
     split: str
     pixels: Array
@@ -119,21 +120,7 @@ def array_source(
     """
     notes = list(notes)
     first = parts[0].pixels
-    for part in parts:
-        said = _said(part, where)
-        if len(part.pixels) != len(part.labels):
-            raise UserError(
-                f"{said}: {len(part.pixels)} images but {len(part.labels)} labels; every image "
-                f"has one label"
-            )
-        if part.pixels.shape[1:] != first.shape[1:]:
-            raise UserError(
-                f"{said}: samples of shape {part.pixels.shape[1:]} where the first has "
-                f"{first.shape[1:]}; all need one shape"
-            )
-        if not part.pixels.size:
-            raise UserError(f"{said}: no samples, the array's shape is {part.pixels.shape}")
-    dtype = _dtype(parts, where, notes)
+    dtype = check_parts(parts, where, notes)
     labels = np.concatenate([part.labels for part in parts])
     splits = np.repeat([part.split for part in parts], [len(part.labels) for part in parts])
     if classes is not None:
@@ -152,11 +139,34 @@ def array_source(
     )
     blocks = [part.pixels for part in parts]
     return ArraySource(
-        path, info, blocks, dtype, _ids(parts), targets, splits, notes + missing, files, version
+        path, info, blocks, dtype, part_ids(parts), targets, splits, notes + missing, files, version
     )
 
 
-def _ids(parts: Sequence[Part]) -> list[str]:
+def check_parts(parts: Sequence[Part], where: str, notes: list[str]) -> str:
+    """ "uint8" or "float32", what the samples are given as; adds to `notes`.
+
+    Raises `UserError` where lengths or shapes do not agree or pixels are not finite numbers.
+    """
+    first = parts[0].pixels
+    for part in parts:
+        said = _said(part, where)
+        if len(part.pixels) != len(part.labels):
+            raise UserError(
+                f"{said}: {len(part.pixels)} images but {len(part.labels)} labels; every image "
+                f"has one label"
+            )
+        if part.pixels.shape[1:] != first.shape[1:]:
+            raise UserError(
+                f"{said}: samples of shape {part.pixels.shape[1:]} where the first has "
+                f"{first.shape[1:]}; all need one shape"
+            )
+        if not part.pixels.size:
+            raise UserError(f"{said}: no samples, the array's shape is {part.pixels.shape}")
+    return _dtype(parts, where, notes)
+
+
+def part_ids(parts: Sequence[Part]) -> list[str]:
     """ "train/00042": the split and the number within it."""
     ids: list[str] = []
     counts: Counter[str] = Counter()

@@ -79,7 +79,9 @@ def _content_key(
 ) -> str:
     """What the rows follow from: every sample's bytes and how they are made into pixels."""
     info = source.info
-    facts = (info.format, info.spatial_dims, info.in_channels, info.size, size)
+    facts = [info.format, info.spatial_dims, info.in_channels, info.size, size]
+    if not info.interpolate:  # added only then: the keys of pictures stay what they were
+        facts.append("nearest")
     return f"{_ids_key(source)}-{key_of(VERSION, _decoders(), *facts, tail=digests.tobytes())}"
 
 

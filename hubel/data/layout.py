@@ -27,12 +27,14 @@ class Layout:
 
     `fixed_channels`: the format states the channels; otherwise a colour picture in a set
     taken for grey widens the layout (`widened`) and the reading starts over.
+    `interpolate`: as in `SourceInfo`.
     """
 
     size: tuple[int, ...]
     in_channels: int
     dtype: str
     fixed_channels: bool
+    interpolate: bool = True
 
     @property
     def row_bytes(self) -> int:
@@ -73,7 +75,7 @@ class Layout:
         Raises `UnreadableSampleError` if its channels do not go with the set's.
         """
         self.check(pixels)
-        stretched = resize(pixels, self.size)
+        stretched = resize(pixels, self.size, self.interpolate)
         if stretched.shape[-1] != self.in_channels:
             stretched = np.repeat(stretched, self.in_channels, axis=-1)
         return stretched.astype(self.dtype, copy=False)
@@ -111,7 +113,8 @@ def choose_layout(
         size = (edge,) * info.spatial_dims
     in_channels = int(channels.max()) if info.in_channels is None else info.in_channels
     dtype = "float32" if floats.any() else "uint8"
-    return Layout(size, in_channels, dtype, fixed_channels=info.in_channels is not None)
+    fixed = info.in_channels is not None
+    return Layout(size, in_channels, dtype, fixed, info.interpolate)
 
 
 def layout_notes(

@@ -9,6 +9,10 @@ A sample is stretched to the stated size, each axis by its own factor: a network
 size in a batch, and of the ways to get there only stretching keeps every pixel's content
 and adds no border. (Cropping cuts objects off; padding teaches the border.)
 
+Masks, whose values are classes, take each output pixel from the one input pixel that its
+centre lies in (nearest neighbour with half-pixel centres, as Pillow's NEAREST), by one rule
+for pictures and volumes.
+
 No torch here: the processes that build the cache import this module.
 """
 
@@ -21,17 +25,21 @@ from PIL import Image
 
 from hubel.data.source import Array
 
-__all__ = ["axis_taps", "resize", "resize_separable"]
+__all__ = ["axis_taps", "resize", "resize_nearest", "resize_separable"]
 
 
-def resize(pixels: Array, size: tuple[int, ...]) -> Array:
+def resize(pixels: Array, size: tuple[int, ...], interpolate: bool = True) -> Array:
     """`pixels` (*spatial, c) stretched to (*size, c); uint8 stays uint8, float32 float32.
+
+    `interpolate` False picks pixels and mixes none.
 
     Channels are resized independently, without premultiplied alpha. uint8 results are
     rounded to the nearest level. Where the size is already right, the input is returned.
     """
     if pixels.shape[:-1] == size:
         return pixels
+    if not interpolate:
+        return resize_nearest(pixels, size)
     if len(size) == 2:
         return _resize_picture(pixels, size)
     return resize_separable(pixels, size)
@@ -68,6 +76,19 @@ def resize_separable(pixels: Array, size: tuple[int, ...]) -> Array:
     if pixels.dtype == np.uint8:
         return np.floor(np.clip(out, 0, 255) + 0.5).astype(np.uint8)
     return out
+
+
+def resize_nearest(pixels: Array, size: tuple[int, ...]) -> Array:
+    """Output pixel i of an axis is input pixel floor((i + 1/2)·length / new_length).
+
+    >>> resize_nearest(np.array([[[1], [2], [3], [4]]]), (1, 2))[0, :, 0]
+    array([2, 4])
+    """
+    for axis, new_length in enumerate(size):
+        # In whole numbers: a product of floats could fall on the wrong side of a border.
+        index = (2 * np.arange(new_length) + 1) * pixels.shape[axis] // (2 * new_length)
+        pixels = np.take(pixels, index, axis=axis)
+    return pixels
 
 
 def axis_taps(

@@ -61,6 +61,8 @@ class SourceInfo:
     flip_safe: False where mirroring a picture changes its label (digits, letters).
     labels: what a sample is labelled with: one "class", "boxes" with a class each, or a "mask",
         a class for every pixel or voxel.
+    interpolate: False where pixels are classes and not light, in a source of masks: brought to
+        another size they are picked (nearest neighbour) and never mixed.
     """
 
     format: str
@@ -70,6 +72,7 @@ class SourceInfo:
     size: tuple[int, ...] | None = None
     flip_safe: bool = True
     labels: Labelling = "class"
+    interpolate: bool = True
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,8 @@ def open_source(spec: str | Path, format: str | None = None) -> Source:
     if not exists(expanded(text)):
         raise UserError(
             f"DATA '{text}' is neither a path that exists nor an embedded set "
-            f"('digits', 'shapes', 'fashion-mnist', 'cifar10', 'cifar100'); check the spelling "
-            f"or the working folder"
+            f"('digits', 'shapes', 'solids', 'fashion-mnist', 'cifar10', 'cifar100'); check the "
+            f"spelling or the working folder"
         )
     known = "; ".join(f"{n}: {FORMATS[n].describe()}" for n in FORMATS.names())
     raise UserError(

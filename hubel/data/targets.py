@@ -9,6 +9,7 @@ import torch
 
 from hubel.data.boxes import Boxes
 from hubel.data.cache import Store
+from hubel.data.legend import IGNORED
 from hubel.data.source import Labelling
 
 __all__ = ["IGNORED", "NO_OBJECT", "BoxTargets", "Kind", "Labels", "Masks", "Targets"]
@@ -18,8 +19,6 @@ Kind: TypeAlias = Labelling
 
 NO_OBJECT = -1.0
 """The class of a row that pads a sample's boxes to the number of the fullest one."""
-IGNORED = 255
-"""The class of a pixel that is neither learned from nor judged."""
 
 
 class Targets(Protocol):

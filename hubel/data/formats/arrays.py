@@ -4,6 +4,9 @@ The names say what an array is: x, images or data; y, labels or targets; with tr
 test before or after (X_train, test_labels). Pictures are (n, height, width[, c]), volumes
 (n, depth, height, width[, c]); channels may also come first. An array "classes" names the
 labels 0, 1, ….
+
+Labels of the images' own spatial shape, (n, height, width) or (n, depth, height, width), are
+masks: a class for every pixel or voxel, 255 where there is none.
 """
 
 import re
@@ -14,6 +17,7 @@ import numpy as np
 
 from hubel.data.arraysource import Part, array_source, channels_last
 from hubel.data.labels import split_name, whole_number_labels
+from hubel.data.masked import masked_arrays
 from hubel.data.npy import npz_names, open_npy, open_npz_member
 from hubel.data.paths import expanded, is_file, is_folder
 from hubel.data.source import FORMATS, SPLITS, Array, Format, Source
@@ -70,6 +74,7 @@ def _opened(
 ) -> Source:
     images, labels, others = _sorted_out(names, where)
     parts = []
+    masked = set()
     notes = []
     read_as = None
     for split in ("", *SPLITS):
@@ -87,17 +92,24 @@ def _opened(
             )
         pixels = pixels[..., None] if axis is None else np.moveaxis(pixels, axis, -1)
         said = f"{where} ({labels[split]})"
-        whole = whole_number_labels(np.asarray(read(labels[split])), said)
-        parts.append(Part(split, pixels, whole))
+        target = read(labels[split])
+        masked.add(target.shape[1:] == pixels.shape[1:-1])
+        if len(masked) > 1:
+            raise UserError(
+                f"{where}: the labels of some splits are masks and those of others are not; make "
+                f"them alike"
+            )
+        if masked == {False}:
+            target = whole_number_labels(np.asarray(target), said)
+        parts.append(Part(split, pixels, target))
     classes = None
     if "classes" in others:
         classes = _classes(read("classes"), where)
         others.remove("classes")
     if others:
         notes.append(f"ignored the arrays {', '.join(others)}")
-    return array_source(
-        "arrays", path, parts, where=where, classes=classes, files=files, notes=notes
-    )
+    opened = masked_arrays if masked == {True} else array_source
+    return opened("arrays", path, parts, where=where, classes=classes, files=files, notes=notes)
 
 
 def _sorted_out(

@@ -15,6 +15,7 @@ import numpy as np
 from hubel.data.filesource import FileSource, readable_name
 from hubel.data.labels import class_table, flip_safe, split_name
 from hubel.data.magic import SUFFIXES
+from hubel.data.mask_folders import mask_parts
 from hubel.data.paths import expanded, is_folder
 from hubel.data.source import FORMATS, SPLITS, Format, Source, SourceInfo
 from hubel.errors import UserError
@@ -74,7 +75,7 @@ class Folders(Format):
 
     def matches(self, spec: str) -> bool:
         root = expanded(spec)
-        if not is_folder(root):
+        if not is_folder(root) or mask_parts(root):
             return False
         try:
             entries = [e for e in os.scandir(root) if not _is_hidden(e.name)]
