@@ -19,8 +19,10 @@ from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
 from hubel.data.paths import exists, expanded, is_folder
 from hubel.data.prepare import draw_split, open_configured
+from hubel.data.source import Array
 from hubel.engine import exact_engine
 from hubel.errors import UserError
+from hubel.evaluate.localization import LocalizationEvaluation
 from hubel.evaluate.result import Evaluation
 from hubel.evaluate.run import EvaluatedRun, evaluate_run
 from hubel.inference import load_trained
@@ -51,7 +53,7 @@ class Judged:
     """An evaluation and where its report lies."""
 
     run: Path
-    evaluation: Evaluation
+    evaluation: Evaluation | LocalizationEvaluation
     report: Path
     notes: list[str]
 
@@ -260,28 +262,45 @@ def _new_run(config: FitConfig) -> RunFolder:
 
 
 def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
-    from hubel.report.evaluation import write_evaluation_report
-
     facts, result, data = (run.read_json(f"{n}.json") for n in ("run", "result", "data"))
     source = judged.source
     position = {name: i for i, name in enumerate(source.ids)}
     environment = facts["environment"]
+    run_facts = {
+        **{key: facts[key] for key in ("run", "task", "model", "params", "engine", "seed")},
+        **{key: facts[key] for key in ("created", "command")},
+        **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
+        "profile": run.read_json("profile.json") if run.has("profile.json") else None,
+        "input": format_shape(*judged.trained.spec.input_shape),
+        "data": data["path"] or data["format"],
+        "classes": len(judged.trained.classes),
+        "splits": data["splits"],
+        "versions": {k: environment[k] for k in ("hubel", "torch", "torchvision", "python")},
+    }
+    page, figures = folder / "report.html", folder / "figures"
+
+    def picture(name: str) -> Array:
+        return source[position[name]].input
+
+    if isinstance(judged.evaluation, LocalizationEvaluation):
+        from hubel.report.localization import write_localization_report
+
+        return write_localization_report(
+            page,
+            judged.evaluation,
+            run_facts=run_facts,
+            history=run.log(),
+            picture=picture,
+            figures_dir=figures,
+        )
+    from hubel.report.evaluation import write_evaluation_report
+
     return write_evaluation_report(
-        folder / "report.html",
+        page,
         judged.evaluation,
-        run_facts={
-            **{key: facts[key] for key in ("run", "task", "model", "params", "engine", "seed")},
-            **{key: facts[key] for key in ("created", "command")},
-            **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
-            "profile": run.read_json("profile.json") if run.has("profile.json") else None,
-            "input": format_shape(*judged.trained.spec.input_shape),
-            "data": data["path"] or data["format"],
-            "classes": len(judged.trained.classes),
-            "splits": data["splits"],
-            "versions": {k: environment[k] for k in ("hubel", "torch", "torchvision", "python")},
-        },
+        run_facts=run_facts,
         history=run.log(),
         untrained=run.read_json("untrained.json"),
-        picture=lambda name: source[position[name]].input,
-        figures_dir=folder / "figures",
+        picture=picture,
+        figures_dir=figures,
     )

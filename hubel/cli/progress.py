@@ -32,7 +32,7 @@ class _Reporter:
             self._line(facts["row"])
         else:
             words = (
-                f"loss {facts['loss']:.3f}  top1 {facts['top1']:.3f}  "
+                f"loss {facts['loss']:.3f}  {facts['running']} {facts['share']:.3f}  "
                 f"{facts['images_per_s']:,.0f} img/s  {_clock(facts['left_s'])} left"
             )
             self._bar(f"epoch {facts['epoch']}", facts["done"], 1.0, words)
@@ -44,13 +44,20 @@ class _Reporter:
 
     def _line(self, row: dict[str, Any]) -> None:
         loss = "  n/a" if row["val_loss"] is None else f"{row['val_loss']:.3f}"
+        train, val = (_figure(row, split) for split in ("train", "val"))
         self.console.print(
             f"epoch {row['epoch']:>3}  train loss {row['train_loss']:.3f} "
-            f"top1 {row['train_top1']:.3f}  val loss {loss} top1 {row['val_top1']:.3f}  "
+            f"{train}  val loss {loss} {val}  "
             f"{row['images_per_s']:,.0f} img/s",
             markup=False,
             highlight=False,
         )
+
+
+def _figure(row: dict[str, Any], split: str) -> str:
+    """`top1 0.914`: what a row of the log has of a split beside the loss."""
+    key = next(k for k in row if k.startswith(f"{split}_") and k != f"{split}_loss")
+    return f"{key.removeprefix(f'{split}_')} {row[key]:.3f}"
 
 
 def _clock(seconds: float) -> str:

@@ -11,10 +11,11 @@ from hubel.errors import printable
 from hubel.python_file import is_own_file
 
 if TYPE_CHECKING:
+    from hubel.evaluate.localization import LocalizationEvaluation
     from hubel.evaluate.result import Evaluation
     from hubel.predict import Prediction
 
-__all__ = ["percent", "show_evaluation", "show_predictions", "show_result"]
+__all__ = ["percent", "show_evaluation", "show_localization", "show_predictions", "show_result"]
 
 
 def percent(share: float) -> str:
@@ -25,11 +26,12 @@ def percent(share: float) -> str:
 def show_result(result: dict[str, Any]) -> None:
     """The closing lines of a fit."""
     metrics = result["metrics"]
-    low, high = metrics["top1_interval"]
+    score = _SCORES[result["task"]]
+    low, high = metrics[f"{score}_interval"]
     console = Console(soft_wrap=True, highlight=False)
     console.print(
-        f"{percent(metrics['top1'])} of {metrics['n']} validation samples "
-        f"(95 % interval {100 * low:.1f}–{100 * high:.1f})",
+        f"{percent(metrics[score])} of {metrics['n']} validation samples"
+        f"{_MEANING[result['task']]} (95 % interval {100 * low:.1f}–{100 * high:.1f})",
         style="bold",
         markup=False,
     )
@@ -43,6 +45,8 @@ def show_result(result: dict[str, Any]) -> None:
     console.print(f"next: hubel evaluate {result['run']}{own}", markup=False)
 
 
+_SCORES = {"classify": "top1", "localize": "located"}
+_MEANING = {"classify": "", "localize": " have the right class and an IoU of at least 0.5"}
 _MOST_CLASSES = 30  # in the terminal; the report has all
 
 
@@ -83,6 +87,37 @@ def show_evaluation(evaluation: "Evaluation", report: str) -> None:
     console.print(table)
     if len(scores) > _MOST_CLASSES:
         console.print(f"… and {len(scores) - _MOST_CLASSES} better classes", markup=False)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def show_localization(evaluation: "LocalizationEvaluation", report: str) -> None:
+    """Class and place with their intervals, the classes from worst to best, the report's place."""
+    console = Console(highlight=False)
+    m = evaluation.metrics
+    low, high = m.localization_error_interval
+    console.print(
+        f"{percent(1 - m.localization_error)} of {evaluation.n} samples of split "
+        f"'{evaluation.split}' have the right class and an IoU of at least 0.5 (95 % interval "
+        f"{100 * (1 - high):.1f}–{100 * (1 - low):.1f})",
+        style="bold",
+        markup=False,
+    )
+    console.print(
+        f"right class {percent(m.top1)}, mean IoU {m.mean_iou:.3f} "
+        f"({m.mean_iou_interval[0]:.3f}–{m.mean_iou_interval[1]:.3f})",
+        markup=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
+    for name in ("n", "error", "right class", "mean IoU"):
+        table.add_column(name, justify="right")
+    ranked = sorted(evaluation.per_class, key=lambda c: -(c.localization_error or 0.0))
+    for c in ranked[:_MOST_CLASSES]:
+        shown = (
+            "–" if f is None else f"{f:.3f}" for f in (c.localization_error, c.top1, c.mean_iou)
+        )
+        table.add_row(Text(printable(c.name)), str(c.n), *shown)
+    console.print(table)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 

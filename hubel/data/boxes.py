@@ -71,6 +71,25 @@ class Boxes:
         """The sample of each box (k,)."""
         return np.repeat(np.arange(len(self.starts) - 1), self.counts)
 
+    def take(self, indices: npt.NDArray[np.int64], table: npt.NDArray[np.int64]) -> "Boxes":
+        """The boxes of samples `indices`, of class `table`[class]; those of class -1 left out."""
+        rows = np.concatenate(
+            [
+                np.zeros(0, np.int64),
+                *(np.arange(self.starts[i], self.starts[i + 1]) for i in indices),
+            ]
+        )
+        place = np.repeat(np.arange(len(indices)), self.counts[indices])
+        classes = table[self.classes[rows]]
+        rows, place, classes = rows[classes >= 0], place[classes >= 0], classes[classes >= 0]
+        kept = np.bincount(place, minlength=len(indices))
+        return Boxes(
+            np.cumsum([0, *kept], dtype=np.int64),
+            self.corners[rows],
+            classes,
+            self.difficult[rows],
+        )
+
     def of_sample(self, i: int) -> slice:
         """The rows of sample `i`."""
         return slice(int(self.starts[i]), int(self.starts[i + 1]))

@@ -71,13 +71,18 @@ class LocalizationClass:
 
 @dataclass(frozen=True)
 class LocalizedPicture:
-    """One picture: its class, the class it was given with what score, and its box's IoU."""
+    """One picture: its class and box, what it was given with what score, and the boxes' IoU.
+
+    Boxes are left, top, right, bottom in pixels of the picture.
+    """
 
     id: str
     truth: str
     prediction: str
     score: float
     iou: float
+    true_box: tuple[float, ...]
+    box: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -157,7 +162,8 @@ def evaluate_localization(
             f"no picture of the split '{split}' has a box, so there is nothing to judge; "
             f"annotate some of its pictures or choose another split"
         )
-    own = _best_iou(truth, predictions, labels)[judged]
+    overlaps, nearest = _nearest(truth, predictions, labels)
+    own = overlaps[judged]
     t, p = labels[judged], predictions.classes[judged]
     right = t == p
     hit = right & (own >= MIN_IOU)
@@ -193,6 +199,8 @@ def evaluate_localization(
                 prediction=classes[p[i]],
                 score=float(predictions.scores[judged[i]]),
                 iou=float(own[i]),
+                true_box=tuple(truth.corners[nearest[judged[i]]].tolist()),
+                box=tuple(predictions.corners[judged[i]].tolist()),
             )
             for i in order
         ),
@@ -212,13 +220,20 @@ def _labels(truth: Boxes) -> IntArray:
     return labels
 
 
-def _best_iou(truth: Boxes, predictions: Predictions, labels: IntArray) -> FloatArray:
-    """The largest IoU (n,) of each picture's predicted box with a box of the picture's class."""
+def _nearest(
+    truth: Boxes, predictions: Predictions, labels: IntArray
+) -> tuple[FloatArray, IntArray]:
+    """The largest IoU (n,) of each picture's predicted box with a box of the picture's class, and
+    the row of that box; 0 and -1 where there is none.
+    """
     rows = np.flatnonzero(~truth.difficult & (truth.classes == labels[truth.samples]))
     pictures = truth.samples[rows]
-    best = np.zeros(len(labels))
-    np.maximum.at(best, pictures, paired_iou(truth.corners[rows], predictions.corners[pictures]))
-    return best
+    overlaps = paired_iou(truth.corners[rows], predictions.corners[pictures])
+    best, nearest = np.zeros(len(labels)), np.full(len(labels), -1, np.int64)
+    # Ascending, of equal ones the later first: the last to write is the first largest.
+    order = np.lexsort((-rows, overlaps))
+    best[pictures[order]], nearest[pictures[order]] = overlaps[order], rows[order]
+    return best, nearest
 
 
 def _class(

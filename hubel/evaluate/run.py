@@ -1,9 +1,11 @@
 """`evaluate_run`: a finished run judged on its own held-out data, or on other data."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hubel.config import FitConfig
 from hubel.data.cache import Progress, Store, open_store
@@ -13,7 +15,9 @@ from hubel.data.source import SPLITS, Source, open_source
 from hubel.data.targets import Labels
 from hubel.engine import Engine, exact_engine, keep_freed_memory
 from hubel.errors import UserError
+from hubel.evaluate.boxes import Predictions
 from hubel.evaluate.classification import evaluate_classification
+from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
 from hubel.evaluate.result import Evaluation
 from hubel.inference import Trained, load_trained, outputs, read_train_digests
 from hubel.runs import RunFolder
@@ -26,7 +30,7 @@ __all__ = ["EvaluatedRun", "evaluate_run"]
 class EvaluatedRun:
     """An evaluation and where its samples come from."""
 
-    evaluation: Evaluation
+    evaluation: Evaluation | LocalizationEvaluation
     trained: Trained
     source: Source
     notes: list[str]
@@ -82,25 +86,113 @@ def evaluate_run(
         indices = indices[store.readable[indices]]
     if len(indices) == 0:
         raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
-    targets = _translated(source, trained, indices)
     engine = exact_engine(config)
-    if config.tta != "none":
+    if config.tta != "none" and trained.task.labels == "class":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
         notes.append(
             f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
         )
-    viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
-    probabilities = _probabilities(viewed, store, targets, indices, engine)
-    evaluation = evaluate_classification(
-        probabilities,
-        targets[indices],
-        trained.classes,
-        [source.ids[int(i)] for i in indices],
-        split=name,
-        leaked=np.isin(store.digests[indices], read_train_digests(run)),
-        seed=config.seed,
+        viewed = with_views(trained.model, config.tta, config.flip)
+        trained = replace(trained, model=viewed)
+    evaluation = _JUDGES[trained.task.name](
+        _HeldOut(
+            trained,
+            source,
+            store,
+            indices,
+            _class_table(source, trained),
+            name,
+            np.isin(store.digests[indices], read_train_digests(run)),
+            config.seed,
+            engine,
+        )
     )
     return EvaluatedRun(evaluation, trained, source, notes)
+
+
+@dataclass(frozen=True)
+class _HeldOut:
+    """What a network is judged on: samples `indices` of a source, of which those `leaked` (n,) are
+    copies of training samples. `table` gives each of the source's classes its number in the
+    run's, -1 for one that the run does not know.
+    """
+
+    trained: Trained
+    source: Source
+    store: Store
+    indices: npt.NDArray[np.int64]
+    table: npt.NDArray[np.int64]
+    split: str
+    leaked: npt.NDArray[np.bool_]
+    seed: int
+    engine: Engine
+
+    @property
+    def ids(self) -> list[str]:
+        return [self.source.ids[int(i)] for i in self.indices]
+
+    def outputs(self) -> torch.Tensor:
+        """Of the network for each sample, in order."""
+        self.engine.place(self.trained.model)
+        loader = Loader(
+            self.store,
+            Labels.of(np.zeros(len(self.source), np.int64)),
+            self.indices,
+            self.trained.preprocess,
+            evaluation_batch(self.store),
+            seed=0,
+            num_classes=len(self.trained.classes),
+            device=self.engine.device,
+        )
+        return outputs(self.trained.model, loader.evaluation(), self.engine)[0]
+
+
+def _classified(held: _HeldOut) -> Evaluation:
+    targets = held.table[held.source.targets]
+    unknown = held.indices[targets[held.indices] < 0]
+    if len(unknown):
+        classes = held.trained.classes
+        raise UserError(
+            f"class '{held.source.info.classes[int(held.source.targets[unknown[0]])]}' of "
+            f"'{held.source.path or held.source.info.format}' is not one of the run's "
+            f"({', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}); rename or remove it"
+        )
+    return evaluate_classification(
+        held.trained.task.probabilities(held.outputs()).numpy(),
+        targets[held.indices],
+        held.trained.classes,
+        held.ids,
+        split=held.split,
+        leaked=held.leaked,
+        seed=held.seed,
+    )
+
+
+def _localized(held: _HeldOut) -> LocalizationEvaluation:
+    if held.source.boxes is None:
+        raise UserError(
+            f"DATA '{held.source.path or held.source.info.format}' has no boxes to judge a "
+            f"localizer by; name data with boxes"
+        )
+    output = held.outputs()
+    probabilities = held.trained.task.probabilities(output).numpy()
+    sides = np.tile(held.store.sizes[held.indices][:, ::-1], 2)  # (n, 4): width, height, twice
+    corners = output[:, -4:].clamp(0, 1).numpy() * sides
+    rows = np.column_stack([probabilities.argmax(1), probabilities.max(1), corners])
+    return evaluate_localization(
+        held.source.boxes.take(held.indices, held.table),
+        Predictions.of(list(rows[:, None])),
+        held.trained.classes,
+        held.ids,
+        split=held.split,
+        seed=held.seed,
+    )
+
+
+_JUDGES: dict[str, Callable[[_HeldOut], Evaluation | LocalizationEvaluation]] = {
+    "classify": _classified,
+    "localize": _localized,
+}
 
 
 def _choose(source: Source, data: str, split: str | None) -> tuple[str, npt.NDArray[np.int64]]:
@@ -115,42 +207,7 @@ def _choose(source: Source, data: str, split: str | None) -> tuple[str, npt.NDAr
     return "all", np.arange(len(source))
 
 
-def _translated(
-    source: Source, trained: Trained, indices: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """The source's targets as indices into the run's classes."""
+def _class_table(source: Source, trained: Trained) -> npt.NDArray[np.int64]:
+    """The number in the run's classes of each of the source's, -1 where it has none."""
     position = {name: i for i, name in enumerate(trained.classes)}
-    table = np.array([position.get(name, -1) for name in source.info.classes], dtype=np.int64)
-    targets: npt.NDArray[np.int64] = table[source.targets]
-    unknown = indices[targets[indices] < 0]
-    if len(unknown):
-        name = source.info.classes[int(source.targets[unknown[0]])]
-        raise UserError(
-            f"class '{name}' of '{source.path or source.info.format}' is not one of the run's "
-            f"({', '.join(trained.classes[:10])}{', …' if len(trained.classes) > 10 else ''}); "
-            f"rename or remove it"
-        )
-    return targets
-
-
-def _probabilities(
-    trained: Trained,
-    store: Store,
-    targets: npt.NDArray[np.int64],
-    indices: npt.NDArray[np.int64],
-    engine: Engine,
-) -> npt.NDArray[np.float32]:
-    engine.place(trained.model)
-    loader = Loader(
-        store,
-        Labels.of(targets),
-        indices,
-        trained.preprocess,
-        evaluation_batch(store),
-        seed=0,
-        num_classes=len(trained.classes),
-        device=engine.device,
-    )
-    output, _, _ = outputs(trained.model, loader.evaluation(), engine)
-    probabilities: npt.NDArray[np.float32] = trained.task.probabilities(output).numpy()
-    return probabilities
+    return np.array([position.get(name, -1) for name in source.info.classes], dtype=np.int64)

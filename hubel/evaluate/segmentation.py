@@ -285,7 +285,7 @@ def _mean(values: FloatArray) -> FloatArray:
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 
 
-def _iou(sums: FloatArray) -> FloatArray:
+def _iou(sums: npt.NDArray[Any]) -> FloatArray:
     """IoU (…) from intersection, prediction, truth (…, 3); NaN for a class without truth."""
     both, predicted, true = np.moveaxis(sums, -1, 0)
     return np.where(true > 0, both / np.maximum(predicted + true - both, 1), np.nan)
@@ -296,7 +296,7 @@ def _dice(sums: FloatArray) -> FloatArray:
     return np.where(true > 0, 2 * both / np.maximum(predicted + true, 1), np.nan)
 
 
-def _accuracy(sums: FloatArray) -> FloatArray:
+def _accuracy(sums: npt.NDArray[Any]) -> FloatArray:
     """Pixel accuracy (b,) from (b, num_classes, 3)."""
     both, _, true = np.moveaxis(sums.sum(axis=1), -1, 0)
     return np.where(true > 0, both / np.maximum(true, 1), np.nan)

@@ -90,9 +90,11 @@ def _curve(
 
 def _learning_charts(history: Sequence[Row]) -> list[tuple[str, str, Any]]:
     both = {"train": "training", "val": "validation"}
+    figures = {key: both[key[: key.index("_")]] for key in _figures(history)}
+    title = "accuracy" if "val_top1" in figures else "score"
     wanted = [
         ("loss", {f"{k}_loss": v for k, v in both.items()}, "loss (nats)", "~g", 260),
-        ("accuracy", {f"{k}_top1": v for k, v in both.items()}, "accuracy", ".0%", 260),
+        ("accuracy", figures, title, ".0%", 260),
         ("learning_rate", {"lr": "learning rate"}, "learning rate", "~g", 260),
     ]
     charts = []
@@ -101,6 +103,12 @@ def _learning_charts(history: Sequence[Row]) -> list[tuple[str, str, Any]]:
         if chart is not None:
             charts.append((name, title, chart))
     return charts
+
+
+def _figures(history: Sequence[Row]) -> list[str]:
+    """The keys of a log that are neither a loss nor a time: train_top1, val_top1."""
+    last = history[-1] if history else {}
+    return [key for key in last if key.startswith(("train_", "val_")) and not key.endswith("_loss")]
 
 
 def learning_curves(history: Sequence[Row]) -> list[Figure]:

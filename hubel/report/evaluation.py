@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hubel.data.source import UnreadableSampleError
 from hubel.evaluate.result import ClassScore, Evaluation, Mistake
 from hubel.report import words
 from hubel.report.page import picture_uri, render, write_page
+from hubel.report.run_facts import shown_facts
 
 __all__ = ["write_evaluation_report"]
 
@@ -85,7 +85,7 @@ def write_evaluation_report(
             "evaluation": evaluation,
             "noun": _noun(run_facts),
             "run_name": str(run_facts.get("run", "a run")),
-            "facts": _facts(run_facts),
+            "facts": shown_facts(run_facts),
             "command": run_facts.get("command"),
             "baseline": _baseline(evaluation),
             "findings": _findings(evaluation, history),
@@ -117,46 +117,6 @@ def _uri(picture: Picture, id: str) -> str | None:
         return picture_uri(np.asarray(picture(id)))
     except (UnreadableSampleError, OSError):
         return None
-
-
-def _facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Names and values for the page, of what is known."""
-    splits = run.get("splits") or {}
-    versions = run.get("versions") or {}
-    shown: list[tuple[str, object]] = [
-        ("Network", run.get("model")),
-        ("Parameters", _known(run.get("params"), words.integer)),
-        ("Input (channels × size)", run.get("input")),
-        ("Task", run.get("task")),
-        ("Data", run.get("data")),
-        ("Classes", run.get("classes")),
-        ("Samples", ", ".join(f"{name} {words.integer(n)}" for name, n in splits.items()) or None),
-        ("Epochs", run.get("epochs")),
-        ("Training time", _known(run.get("seconds"), words.duration)),
-        ("Speed", _known(run.get("images_per_s"), lambda v: f"{words.integer(v)} images/s")),
-        ("Engine", run.get("engine")),
-        ("Share of the time", _known(run.get("profile"), _shares)),
-        ("Seed", run.get("seed")),
-        ("Created", _known(run.get("created"), _moment)),
-        ("Versions", ", ".join(f"{name} {v}" for name, v in versions.items()) or None),
-    ]
-    return [(name, str(value)) for name, value in shown if value is not None]
-
-
-def _known(value: Any, form: Callable[[Any], str]) -> str | None:
-    return None if value is None else form(value)
-
-
-def _shares(profile: Any) -> str:
-    return ", ".join(f"{part} {100 * share:.1f} %" for part, share in profile["shares"].items())
-
-
-def _moment(stamp: Any) -> str:
-    """A time stamp without its fraction: 2025-01-01 10:11:12+00:00."""
-    try:
-        return datetime.fromisoformat(str(stamp)).isoformat(" ", "seconds")
-    except ValueError:
-        return str(stamp)
 
 
 def _baseline(evaluation: Evaluation) -> ClassScore:

@@ -78,8 +78,8 @@ class Localize:
     """Class and box; targets are boxes (n, 1, 5) of which the first row counts."""
 
     name = "localize"
-    score = "localization_accuracy"
-    running = "localization_accuracy"
+    score = "located"
+    running = "located"
     labels: Labelling = "boxes"
 
     def num_outputs(self, num_classes: int) -> int:
@@ -129,15 +129,15 @@ class Localize:
         return output[:, :-4].float().softmax(1)
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
-        """`localization_accuracy` (1 less ImageNet's localization error) and `top1` with their
+        """`located` (1 less ImageNet's localization error) and `top1` with their
         95 % Wilson intervals, `mean_iou`, `loss` and `n`.
         """
         n = len(target)
         right, overlap = _judged(output, target)
         both = int((right & (overlap >= _RIGHT)).sum())
         return {
-            "localization_accuracy": both / n,
-            "localization_accuracy_interval": list(wilson_interval(both, n)),
+            "located": both / n,
+            "located_interval": list(wilson_interval(both, n)),
             "top1": int(right.sum()) / n,
             "top1_interval": list(wilson_interval(int(right.sum()), n)),
             "mean_iou": float(overlap.mean()),

@@ -33,9 +33,10 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
     Raises `UserError` where the data are not labelled for the task that was asked for.
     """
     possible = _possible_tasks(source)
+    note = ""
     if config.task == AUTO and possible:
-        chosen = f"task: {possible[0]} (--task takes another)" if len(possible) > 1 else ""
-        return replace(config, task=possible[0]), chosen
+        config = replace(config, task=possible[0])
+        note = f"task: {config.task} (--task takes another)" if len(possible) > 1 else ""
     if config.task != AUTO:
         TASKS[config.task]  # an unknown one is told
     if config.task not in possible:
@@ -45,7 +46,20 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
             f"--task {config.task} cannot be learned from DATA '{config.data}', whose labels are "
             f"{have[source.info.labels]}; {fix}"
         )
-    return config, ""
+    return (config if config.task == "classify" else _without_classes(config)), note
+
+
+def _without_classes(config: FitConfig) -> FitConfig:
+    """`config` for a task whose targets are not one class a sample: without what needs it."""
+    for option, asked in {
+        "--mixup mixes classes": config.mixup > 0,
+        "--balanced-sampling draws by class": config.balanced_sampling,
+        "--hard-share asks a classifier": config.hard_share < 1,
+        "--tta all averages over classes": config.tta == "all",
+    }.items():
+        if asked:
+            raise UserError(f"{option}, and --task {config.task} has other targets; leave it out")
+    return replace(config, tta="none")
 
 
 def _possible_tasks(source: Source) -> list[str]:
