@@ -307,6 +307,12 @@ def test_no_truth_at_all() -> None:
     assert nothing.errors.total == 0
 
 
+def test_equal_scores_are_kept_together() -> None:
+    e = detected([[(0, BOX)]], [[(0, 0.9, *BOX), (0, 0.9, *AWAY)]])
+    assert (e.operating_point.precision, e.operating_point.recall) == (0.5, 1)
+    assert e.errors.background == e.errors.total == 1
+
+
 def test_nothing_right_shows_all_errors() -> None:
     e = detected([[(0, BOX)]], [[(0, 0.9, *AWAY), (1, 0.2, *BOX)]])
     assert (e.operating_point.min_score, e.operating_point.f1) == (0.2, 0)

@@ -41,8 +41,6 @@ MAX_PREDICTIONS = 100
 
 # COCO's own guard against 0 / 0: kept, so that the figures agree to the last digits.
 _SPACING = float(np.spacing(1))
-# A box without area would have an IoU of 0 / 0 with a difficult one, and pass for found.
-_SMALLEST_SIDE = 1e-6
 # Weighted predictions held at once: 4 million int64 are 32 MB.
 _MAX_WEIGHTS = 4_000_000
 
@@ -109,7 +107,7 @@ def match(
 
 def _annotations(boxes: Boxes | Predictions, **columns: npt.NDArray[Any]) -> list[dict[str, Any]]:
     corners = boxes.corners.astype(np.float64)
-    sides = np.maximum(corners[:, 2:] - corners[:, :2], _SMALLEST_SIDE)
+    sides = corners[:, 2:] - corners[:, :2]
     table = zip(
         boxes.samples.tolist(),
         boxes.classes.tolist(),

@@ -359,7 +359,8 @@ def _class(name: str, counts: IntArray, boundary: FloatArray, seed: int) -> Segm
 def _worst(
     counts: IntArray, per_picture: FloatArray, ids: Sequence[str]
 ) -> tuple[SegmentedPicture, ...]:
-    miou, accuracy = _mean(_iou(counts)), _accuracy(counts)
+    sums = counts.astype(np.float64)
+    miou, accuracy = _mean(_iou(sums)), _accuracy(sums)
     order = np.argsort(miou, kind="stable")[:MAX_WORST]  # NaN, without a judged pixel, is last
     return tuple(
         SegmentedPicture(
