@@ -127,8 +127,8 @@ def test_the_class_alone_can_be_learned_too(tmp_path):
 @pytest.mark.parametrize(
     ("data", "settings", "message"),
     [
-        ("shapes:60", {"task": "localize"}, r"--task localize cannot be learned from DATA 'shapes:60', "
-         r"whose labels are one class a sample; give --task classify"),
+        ("shapes:60", {"task": "localize"}, r"--task localize cannot be learned from DATA "
+         r"'shapes:60', whose labels are one class a sample; give --task classify"),
         ("shapes-box:60", {"task": "localise"}, r"did you mean 'localize'"),
         ("shapes-box:60", {"mixup": 0.2}, r"--mixup mixes classes, and --task localize"),
         ("shapes-box:60", {"balanced_sampling": True}, r"--balanced-sampling .* --task localize"),
