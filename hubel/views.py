@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from hubel.models import Model
 
-__all__ = ["Views", "views_about", "with_views"]
+__all__ = ["Views", "with_views"]
 
 _SURE = 0.5
 """From this lead of the likeliest class over the second on, more views seldom change it."""
@@ -75,14 +75,6 @@ def with_views(model: Model, tta: str, flip: str) -> Model:
     if tta == "none":
         return model
     return Views(model, mirror=flip != "none", only_unsure=tta == "unsure").train(model.training)
-
-
-def views_about(tta: str, flip: str) -> float:
-    """How many views of a picture the network is shown, if it is unsure of half of them."""
-    if tta == "none":
-        return 1.0
-    most = 6 if flip != "none" else 3
-    return most if tta == "all" else (1 + most) / 2
 
 
 def _shifted(input: torch.Tensor, offset: list[int]) -> torch.Tensor:

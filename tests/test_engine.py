@@ -456,6 +456,21 @@ def test_where_the_plain_step_fails_the_likely_engine_trains(
     assert "channels_last" in run.result["engine"]
 
 
+def test_where_the_time_is_up_before_its_turn_the_likely_engine_trains(
+    pictures, tmp_path, patient, monkeypatch
+):
+    def scripted(bench, candidates, allowed_s, clock):
+        acted = Acted({str(e.words): 1.0 for e in candidates})
+        return measure(acted, candidates, 1.5, clock=acted.clock)
+
+    monkeypatch.setattr(engine_module, "measure", scripted)
+    monkeypatch.setattr(engine_module, "precisions_of", lambda device: ["fp32", "bf16"])
+    run, notes = fit(pictures, tmp_path / "run")
+    likely = "bf16, channels_last (not measured: the training is too short)"
+    assert notes[-1] == f"engine: {likely}"
+    assert "bf16, channels_last" in run.result["engine"]
+
+
 def test_a_pinned_engine_that_cannot_be_compiled_is_said(pictures, tmp_path, monkeypatch):
     def compiled(model, **_):
         def forward(input):

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from hubel.models import Model
-from hubel.views import views_about, with_views
+from hubel.views import with_views
 
 
 class Linear(Model):
@@ -72,8 +72,6 @@ def test_only_the_unsure_are_looked_at_again_whatever_the_batch():
 def test_no_views_is_the_network_itself_and_a_pixel_has_none_to_shift():
     model = Linear((1, 1)).eval()
     assert with_views(model, "none", "random") is model
-    cases = [("none", "none"), ("all", "none"), ("unsure", "random")]
-    assert [views_about(*case) for case in cases] == [1, 3, 3.5]
     input = torch.randn(3, 2, 1, 1)
     torch.testing.assert_close(with_views(model, "all", "random")(input), model(input))
 

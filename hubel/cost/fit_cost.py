@@ -22,7 +22,6 @@ from hubel.data.source import Source, UnreadableSampleError, open_source
 from hubel.data.split import split_source
 from hubel.data.targets import Labels
 from hubel.engine import Engine
-from hubel.views import views_about
 
 __all__ = ["DataFacts", "FitPrediction", "facts_of", "predict_fit"]
 
@@ -133,10 +132,8 @@ def predict_fit(
     train_s = prediction.step_s.plus(made).times(visited / config.batch_size)
     validation_s = prediction.inference_s.times(facts.num_val / prediction.batch_size)
     epoch_s = train_s.plus(validation_s)
-    # Untrained, and the best at the end: the latter in float32, which takes about twice as long,
-    # and averaged over views of each picture where the recipe asks for it.
-    views = views_about(config.tta, config.flip)
-    beside_s = validation_s.times(1.0 + views * (1.0 if engine.precision == "fp32" else 2.0))
+    # Untrained, and the best at the end: the latter in float32, which takes about twice as long.
+    beside_s = validation_s.times(2.0 if engine.precision == "fp32" else 3.0)
     fit_s = epoch_s.times(config.epochs).plus(beside_s)
     beside_bytes = 2 * prediction.steady_bytes + _REST_BYTES
     fit_bytes = prediction.step_bytes.plus(Estimate(*(beside_bytes,) * 3))

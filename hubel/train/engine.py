@@ -290,6 +290,10 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
             how = "not measured: nothing to compare with"
             found = tuple(row.to_json(samples) for row in rows)
             return Choice(_compact(t.engine), how, candidates=found), False
+        if _unmeasured(rows, t.engine):
+            how = "not measured: the training is too short"
+            found = tuple(row.to_json(samples) for row in rows)
+            return Choice(_compact(t.engine), how, candidates=found), False
         left_s = longest_s + compiling_s - (clock() - begun)
         rows += _refined(bench, _fastest(rows), compiled, left_s, clock)
     best = _fastest(rows)
@@ -306,6 +310,11 @@ def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
     )
     enough = samples >= min(len(batch), _ENOUGH)
     return choice, enough and not any(row.verdict.startswith("not measured") for row in rows)
+
+
+def _unmeasured(rows: list[Measured], likely: Engine) -> bool:
+    """Whether the time was up before the `likely` engine's turn: then a slower one must not win."""
+    return any(row.engine == likely and row.verdict.startswith("not measured") for row in rows)
 
 
 def _micro_batch(t: Training) -> Batch:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 
@@ -18,7 +18,7 @@ from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
 from hubel.inference import named_again, save_trained, write_train_digests
-from hubel.models import Model, ModelSpec
+from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
@@ -33,7 +33,6 @@ from hubel.train.settle import settle_flip, settle_model, settle_preprocess, set
 from hubel.train.setup import assemble, optimizer_for, run_facts
 from hubel.train.signals import StopRequest, catch_signals
 from hubel.train.training import Report, Training, checkpoint, restore
-from hubel.views import views_about, with_views
 from hubel.world import World
 
 __all__ = ["fit", "resume"]
@@ -293,23 +292,22 @@ def _look_at_untrained(t: Training, data: Data) -> float:
 def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: float) -> float:
     """What the loop's last epoch and its aftermath take beyond the steps, in seconds, about.
 
-    One validation by the engine and one in float32, over several views where the recipe asks
-    for them; the best weights, a checkpoint with the
+    One validation by the engine and one in float32; the best weights, a checkpoint with the
     optimizer's state and the finished network, of which the first checkpoint had a part.
     """
     slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
-    views = views_about(t.config.tta, t.config.flip)
-    return (1 + slower * views) * validation_s + 4 * writing_s + 0.3
+    return (1 + slower) * validation_s + 4 * writing_s + 0.3
 
 
 def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
-    """The best weights become the run's network; its figures on the validation split."""
+    """The best weights become the run's network; its figures on the validation split, of one view
+    of each sample: more of them would take their time from the training.
+    """
     started = time.monotonic()
     run = t.run
     if t.at.best:  # else no epoch had a finite score: what there is must do
         t.evaluated.load_state_dict(load_best(run, t.at.best))
-    viewed = with_views(cast(Model, t.evaluated), t.config.tta, t.config.flip)
-    output, target, _ = predicted(t, viewed, t.engine.exact())
+    output, target, _ = predicted(t, t.evaluated, t.engine.exact())
     log = run.log()
     result = {
         "run": str(run.path),
@@ -321,7 +319,6 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         "seconds": round(seconds + time.monotonic() - started, 3),
         "images_per_s": round(statistics.median([row["images_per_s"] for row in log] or [0.0]), 1),
         "engine": str(t.engine),
-        "tta": t.config.tta,
         "metrics": {"split": "val", **t.task.metrics(output, target)},
     }
     seen = t.at.samples / len(t.loader.indices)
