@@ -30,7 +30,7 @@ def test_a_head_chooses_a_map_by_its_stride():
     assert [s.channels for s in shapes] == [64, 128, 256, 512]
     assert nearest_stride(shapes, 7.0).index == 3
     assert nearest_stride(shapes, 2.0).size == (32, 32)
-    assert model.training and all(m.training for m in model.modules())
+    assert all(m.training for m in model.modules())
     # A transformer's class token is no map.
     assert {
         s.size for s in map_shapes(build(ModelSpec("vit_tiny", 3, 4, (32, 32))), (3, 32, 32))
