@@ -22,13 +22,17 @@ _BATCH = 64
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the network says of one file; `error` says why it says nothing."""
+    """What the network says of one file; `error` says why it says nothing.
+
+    `box` is what a localizer finds: left, top, right, bottom in pixels of the file's picture.
+    """
 
     path: str
     label: str | None
     probability: float | None
     probabilities: dict[str, float]
     error: str | None = None
+    box: tuple[float, float, float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary."""
@@ -69,34 +73,54 @@ def predict_files(
     files = find_files(paths)
     for start in range(0, len(files), _BATCH):
         arrays: list[Array] = []
+        sizes: list[tuple[int, ...]] = []
         errors: dict[Path, str] = {}
         batch = files[start : start + _BATCH]
         for path in batch:
             try:
-                arrays.append(trained.preprocess.resize(_read(path, trained)))
+                pixels = _read(path, trained)
+                arrays.append(trained.preprocess.resize(pixels))
+                sizes.append(pixels.shape[:-1])
             except (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError) as error:
                 errors[path] = str(error)
-        rows = iter(predict_arrays(trained, arrays, engine)) if arrays else iter(())
+        output = predict_arrays(trained, arrays, engine) if arrays else torch.zeros(0, 0)
+        rows = iter(
+            zip(trained.task.probabilities(output), _boxes(trained, output, sizes), strict=True)
+        )
         for path in batch:
             if path in errors:
                 yield Prediction(str(path), None, None, {}, errors[path])
                 continue
-            probabilities = next(rows)
+            probabilities, box = next(rows)
             best = int(probabilities.argmax())
             yield Prediction(
                 str(path),
                 trained.classes[best],
                 float(probabilities[best]),
                 dict(zip(trained.classes, probabilities.tolist(), strict=True)),
+                box=box,
             )
 
 
 def predict_arrays(trained: Trained, arrays: Sequence[Array], engine: Engine) -> torch.Tensor:
-    """Probabilities (n, num_classes) of samples already at the network's size."""
+    """Outputs (n, …) for samples already at the network's size, on the CPU."""
     input = trained.preprocess(torch.from_numpy(np.stack(arrays)))
     with torch.inference_mode(), engine.autocast(), engine.products():
-        output = trained.model(engine.input(input))
-    return trained.task.probabilities(output).cpu()
+        output: torch.Tensor = trained.model(engine.input(input))
+    return output.float().cpu()
+
+
+def _boxes(
+    trained: Trained, output: torch.Tensor, sizes: Sequence[tuple[int, ...]]
+) -> list[tuple[float, float, float, float] | None]:
+    """Of each output, in pixels of the pictures of these sizes; None where the task has none."""
+    found: list[tuple[float, float, float, float] | None] = [None] * len(sizes)
+    if trained.task.labels != "boxes":
+        return found
+    for i, (height, width) in enumerate(sizes):
+        left, top, right, bottom = output[i, -4:].clamp(0, 1).tolist()
+        found[i] = left * width, top * height, right * width, bottom * height
+    return found
 
 
 def _read(path: Path, trained: Trained) -> Array:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+import hubel
 from hubel.data.boxed import BoxedSource, inside, picture_size, printable, told_size
 from hubel.data.source import FORMATS, open_source
 from hubel.errors import UserError
@@ -776,3 +777,19 @@ def test_tinyimagenet12_boxes(tmp_path):
     assert source.boxes.counts.tolist() == [1] * 6588
     assert source.faults == []
     assert source.ids[0].split("/")[1] == source.info.classes[source.targets[0]]
+
+
+def test_inspect_lists_every_fault(tmp_path):
+    """In the terminal, on the page and in the document; one class is no reason to stop."""
+    names = [f"{i:02}.png" for i in range(12)]
+    pictures(tmp_path, *names)
+    splits = ["train"] * 9 + ["val"] * 3
+    rows = [f"{name},cell,2,2,9,9,{split}" for name, split in zip(names, splits, strict=True)]
+    rows[3] = "03.png,cell,9,9,9,20,train"
+    (tmp_path / "boxes.csv").write_text("path,class,xmin,ymin,xmax,ymax,split\n" + "\n".join(rows))
+    found = hubel.inspect(tmp_path / "boxes.csv", page=tmp_path / "page.html", near=False)
+    assert found.inspection.balance.evenness == 1.0
+    assert len(found.inspection.faults) == 1
+    document = found.inspection.to_json()["faults"]
+    assert "boxes.csv" in document[0]["where"]
+    assert document[0]["reason"] in (tmp_path / "page.html").read_text()

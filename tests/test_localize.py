@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 from commands import loaded, ran
+from PIL import Image
 
 import hubel
 from hubel.data.formats.shapes import ShapesSource
@@ -106,6 +107,20 @@ def test_from_generated_pictures_to_a_report(tmp_path):
     assert document["metrics"]["mean_iou"] == judged.evaluation.metrics.mean_iou
 
 
+def test_a_box_is_told_in_pixels_of_the_file(tmp_path):
+    run = hubel.fit("shapes-box:60", output=tmp_path / "run", epochs=1, **SETTINGS)
+    picture = ShapesSource(60, 32, name="shapes-box")[0].input
+    Image.fromarray(picture).save(tmp_path / "small.png")
+    Image.fromarray(picture.repeat(4, 0).repeat(2, 1)).save(tmp_path / "large.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [tmp_path / f"{name}.png" for name in ("small", "large", "broken")]
+    small, large, broken = run.predict(*files)
+    assert large.label == small.label
+    wanted = [side * factor for side, factor in zip(small.box, (2, 4, 2, 4), strict=True)]
+    assert large.box == pytest.approx(wanted, rel=0.05, abs=1.0)
+    assert broken.box is None
+
+
 def test_the_commands(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     words = ["fit", "shapes-box:60", "--epochs", 1, "--threads", 1, "--output", "run"]
@@ -116,6 +131,12 @@ def test_the_commands(tmp_path, capsys, monkeypatch):
     assert max(map(len, said.splitlines()[:-1])) <= 80
     document = loaded(ran(["evaluate", "run", "--json"], capsys, monkeypatch))
     assert 0.0 <= document["metrics"]["top1"] <= 1.0
+    Image.new("RGB", (40, 30)).save("grey.png")
+    said = ran(["predict", "run", "grey.png"], capsys, monkeypatch).stdout
+    assert "left, top, right, bottom" in said
+    head, row = ran(["predict", "run", "grey.png", "--csv"], capsys, monkeypatch).stdout.split()
+    assert head == "path,class,probability,error,left,top,right,bottom"
+    assert all(0 <= float(side) <= 40 for side in row.split(",")[4:])
 
 
 def test_the_class_alone_can_be_learned_too(tmp_path):

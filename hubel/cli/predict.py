@@ -24,7 +24,11 @@ def predict(
         help="Your own network's file.py:NAME, if it is what was trained: a run alone may not "
         "have a file executed.",
     ),
-    csv: bool = typer.Option(False, "--csv", help="Print CSV: path, class, probability, error."),
+    csv: bool = typer.Option(
+        False,
+        "--csv",
+        help="Print CSV: path, class, probability, error, and the box where there is one.",
+    ),
     tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
@@ -38,9 +42,11 @@ def predict(
         print(json_module.dumps(document))
     elif csv:
         writer = csv_module.writer(sys.stdout)
-        writer.writerow(("path", "class", "probability", "error"))
+        sides = ("left", "top", "right", "bottom") if any(p.box for p in predictions) else ()
+        writer.writerow(("path", "class", "probability", "error", *sides))
         for p in predictions:
-            writer.writerow((p.path, p.label or "", p.probability or "", p.error or ""))
+            box = p.box or ("",) * len(sides)
+            writer.writerow((p.path, p.label or "", p.probability or "", p.error or "", *box))
     else:
         from hubel.cli.show import show_predictions
 

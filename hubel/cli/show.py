@@ -127,8 +127,12 @@ def show_predictions(predictions: "Sequence[Prediction]") -> None:
     table.add_column("file", overflow="fold")
     table.add_column("class", overflow="fold")
     table.add_column("probability", justify="right")
+    boxed = any(p.box for p in predictions)
+    if boxed:
+        table.add_column("left, top, right, bottom", justify="right")
     for p in predictions:
         probability = "" if p.probability is None else f"{p.probability:.3f}"
         label = p.label or f"unreadable: {p.error}"
-        table.add_row(Text(printable(p.path)), Text(printable(label)), probability)
+        box = [", ".join(f"{side:.1f}" for side in p.box or ())] if boxed else []
+        table.add_row(Text(printable(p.path)), Text(printable(label)), probability, *box)
     Console(highlight=False).print(table)

@@ -5,6 +5,8 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from hubel.data.boxed import BoxedSource
+from hubel.data.boxes import Fault
 from hubel.data.cache import Progress, Store
 from hubel.data.duplicates import CopyGroups, group_copies, groups_of_copies
 from hubel.data.findings import headlines
@@ -67,6 +69,7 @@ def inspect(
         balance=_balance(classes, counts[0]),
         files=files,
         problems=list(store.problems),
+        faults=_faults(source, store),
         exact=_exact_copies(source, copies, split_of),
         near=_near_pairs(source, store, copies, split_of, progress) if near else None,
         notes=[*source.notes, *store.notes, *split.notes],
@@ -114,8 +117,16 @@ def _balance(classes: tuple[str, ...], counts: Indices) -> Balance:
         num_smallest=int(counts[least]),
         ratio=float(counts[most] / counts[least]) if counts[least] else None,
         # abs: the entropy of a single class comes as -0.0.
-        evenness=abs(entropy) / float(np.log(len(classes))),
+        evenness=abs(entropy) / float(np.log(len(classes))) if len(classes) > 1 else 1.0,
     )
+
+
+def _faults(source: Source, store: Store) -> list[Fault]:
+    """What is wrong with annotations, as far as the pictures' own sizes tell."""
+    found = list(source.faults)
+    if isinstance(source, BoxedSource):
+        found += source.wrong_sizes(store.sizes)
+    return found
 
 
 def _exact_copies(

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from hubel.data.boxes import Fault
 from hubel.data.cache import Problem
 from hubel.data.headers import FileFacts
 from hubel.data.measure import PixelFacts
@@ -152,6 +153,7 @@ class Inspection:
     files: None where samples are not picture files.
     near: None if near copies were not looked for.
     problems: unreadable samples with the reason.
+    faults: annotations that were mended or passed over, with the reason.
     split_of, ids, targets: split ("" if in none), id and class of every sample.
     headlines: the findings, most severe first.
     """
@@ -172,6 +174,7 @@ class Inspection:
     balance: Balance
     files: FileFacts | None
     problems: list[Problem]
+    faults: Sequence[Fault]
     exact: ExactCopies
     near: NearPairs | None
     notes: list[str]
@@ -213,6 +216,7 @@ class Inspection:
             "constant": self._names(self.pixels.constant),
             "faint": self._names(self.pixels.faint),
             "unreadable": [asdict(problem) for problem in self.problems],
+            "faults": [asdict(fault) for fault in self.faults],
             "unreadable_by_split": self.unreadable,
             "files": None if self.files is None else self.files.to_json(self.ids),
             "exact_copies": {

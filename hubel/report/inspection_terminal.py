@@ -30,6 +30,9 @@ def terminal_summary(inspection: Inspection) -> RenderableType:
     if inspection.problems:
         shown = [(p.id, p.reason) for p in inspection.problems[:EXAMPLES]]
         parts += _listing("Cannot be read", shown, len(inspection.problems))
+    if inspection.faults:
+        shown = [(f.where, f.reason) for f in inspection.faults[:EXAMPLES]]
+        parts += _listing("Annotations at fault", shown, len(inspection.faults))
     if inspection.exact.groups:
         groups = [
             (_place(inspection, int(g[0])), f"= {_places(inspection, g[1:])}")
