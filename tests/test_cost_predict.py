@@ -304,12 +304,11 @@ def test_a_fit_is_its_steps_its_validation_and_its_ends(tmp_path):
     step_s = found.step_s.value + fit.batch_s
     validation_s = found.inference_s.value * facts.num_val / 50
     assert fit.epoch_s.value == pytest.approx(step_s * facts.num_train / 50 + validation_s)
-    # A look at the untrained network, and at the end one view of half of the pictures, three of
-    # the others: digits are not mirrored.
-    assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + (1 + 2) * validation_s)
+    # A look at the untrained network, and one at the end, in float32 as the engine is here.
+    assert fit.fit_s.value == pytest.approx(3 * fit.epoch_s.value + 2 * validation_s)
     # A checkpoint copies all that stays, and writes it from memory.
     assert fit.fit_bytes.value - found.step_bytes.value > 2 * found.steady_bytes
-    plain = predict_fit(found, facts, replace(config, tta="none", hard_share=0.5), engine)
+    plain = predict_fit(found, facts, replace(config, hard_share=0.5), engine)
     assert plain.steps == -(-(facts.num_train - facts.num_train // 2) // 50)
     single = predict_fit(found, replace(facts, num_train=101), config, engine)
     assert single.steps == 2  # the one left over joins the second
