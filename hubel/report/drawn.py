@@ -29,5 +29,5 @@ def boxed_uri(array: Array, boxes: Sequence[tuple[Sequence[float], str]]) -> str
     thick = max(2, max(image.size) // 80)
     for number, (box, colour) in enumerate(boxes):
         corners = [round(side * scale) for side in box]
-        pen.rectangle(corners, outline=colour, width=max(1, thick * (len(boxes) - number) // 2))
+        pen.rectangle(corners, outline=colour, width=thick + 2 * (len(boxes) - 1 - number))
     return picture_uri(np.asarray(image), max_side=max(image.size))
