@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from hubel.evaluate.calibration import Calibration
+from hubel.evaluate.plain import lists, tuples
 
 __all__ = [
     "ClassScore",
@@ -160,13 +161,13 @@ class Evaluation:
             "leaks": None if self.leaks is None else asdict(self.leaks),
             "notes": self.notes,
         }
-        plain: dict[str, Any] = _lists(document)
+        plain: dict[str, Any] = lists(document)
         return plain
 
     @staticmethod
     def from_json(document: dict[str, Any]) -> "Evaluation":
         """The evaluation that `to_json` wrote."""
-        values = _tuples(document)
+        values = tuples(document)
         metrics = {"top5": None, "top5_interval": None, **values["metrics"]}
         leaks = values["leaks"]
         return Evaluation(
@@ -191,17 +192,3 @@ class Evaluation:
             ),
             notes=values["notes"],
         )
-
-
-def _lists(value: Any) -> Any:
-    """The same value with lists for tuples, as JSON reads back."""
-    if isinstance(value, dict):
-        return {k: _lists(v) for k, v in value.items()}
-    return [_lists(v) for v in value] if isinstance(value, list | tuple) else value
-
-
-def _tuples(value: Any) -> Any:
-    """The same value with tuples for lists, as frozen dataclasses hold."""
-    if isinstance(value, dict):
-        return {k: _tuples(v) for k, v in value.items()}
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value

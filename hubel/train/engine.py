@@ -7,33 +7,33 @@ the cache folder, and in the run with all that was measured. A verdict holds for
 are long enough to try the same compiled variants.
 """
 
-import hashlib
-import importlib.metadata
 import json
 import math
-import platform
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from hubel.config import FitConfig, parse_engine
-from hubel.data.cache_folder import default_folder
 from hubel.data.loader import Batch
 from hubel.engine import Engine, out_of_memory, precisions_of
 from hubel.errors import UserError
-from hubel.runs import write_atomic
 from hubel.train.optimizers import use_precision
 from hubel.train.probe import Bench, Measured, measure, set_fused, undisturbed
 from hubel.train.training import Training
+from hubel.train.verdicts import (
+    Choice,
+    compiled_kinds,
+    keep_verdict,
+    kept_verdicts,
+    verdict_key,
+)
 from hubel.world import World
 
 __all__ = [
-    "Choice",
     "allowed_s",
     "known_engine",
     "measured_engine",
@@ -51,67 +51,6 @@ _NEAR = 0.95  # of a time: what is faster by less than this is not worth its rou
 _LAST_EPOCH = 1 << 40
 _COMPILING_S = {"cpu": 60.0, "cuda": 90.0}
 """What compiling costs, about; 22 to 46 s were seen on a CPU for small networks."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """The engine of a training and how it was chosen; "engine_choice" in run.json.
-
-    Attributes
-    ----------
-    engine: as --engine takes it.
-    how: "asked for", "measured", "measured before" or "not measured: …".
-    speedup: against float32 in contiguous order, where that was measured.
-    samples: of the step that was timed.
-    sample_s: a sample's time in the first step, from which the training's was told.
-    seconds: that the measurement took, when it was made.
-    candidates: one row for each, as `Measured.to_json`.
-    """
-
-    engine: str
-    how: str
-    speedup: float | None = None
-    samples: int = 0
-    sample_s: float = 0.0
-    seconds: float = 0.0
-    candidates: tuple[dict[str, Any], ...] = ()
-
-    def sentence(self) -> str:
-        """The line that a person sees."""
-        if self.how == "asked for":
-            return ""
-        words = f"engine: {self.engine.replace(',', ', ')}"
-        if self.speedup is not None:
-            words += f": {self.speedup:.1f}× fp32"
-        return words + ("" if self.how == "measured" else f" ({self.how})")
-
-    def discarded(self) -> list[str]:
-        """A line for each candidate that is wrong or failed."""
-        return [
-            f"engine: {row['engine']} is left out, {row['verdict']}"
-            for row in self.candidates
-            if row["verdict"].startswith(("wrong", "failed"))
-        ]
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {**asdict(self), "candidates": list(self.candidates)}
-
-    @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Choice":
-        """What `to_json` gave. Raises `ValueError`, `KeyError` or `TypeError` for else."""
-        speedup, rows = content["speedup"], tuple(dict(row) for row in content["candidates"])
-        if not all(isinstance(row["verdict"] + row["engine"], str) for row in rows):
-            raise TypeError("a verdict is a text")
-        return cls(
-            parse_engine(content["engine"]),
-            str(content["how"]),
-            None if speedup is None else float(speedup),
-            int(content["samples"]),
-            float(content["sample_s"]),
-            float(content["seconds"]),
-            rows,
-        )
 
 
 def settle_engine(t: Training) -> Choice:
@@ -214,7 +153,7 @@ def measured_engine(
     about = (t.config, t.model, _input_shape(t), device, t.group.world)
     known = None
     if t.group.world.first:
-        for compiled, kept in _verdicts(*about, cache):
+        for compiled, kept in _known(*about, cache):
             if compiled == _compilable(device, allowed_s(t, kept.sample_s)[0]):
                 known = kept
     text = t.group.text(json.dumps(known.to_json()) if known else "")
@@ -227,8 +166,8 @@ def measured_engine(
     choice = replace(choice, seconds=round(clock() - begun, 3))
     choice = Choice.from_json(json.loads(t.group.text(json.dumps(choice.to_json()))))
     if complete and t.group.world.first:
-        key = _key(*about, _compilable(device, allowed_s(t, choice.sample_s)[0]))
-        _write(_verdict_file(key, cache), key, choice)
+        tried = _compilable(device, allowed_s(t, choice.sample_s)[0])
+        keep_verdict(verdict_key(*about, tried), choice, cache)
     return choice
 
 
@@ -249,10 +188,24 @@ def known_engine(
     How long a training without a budget would be is not known here: of several verdicts the
     one with the fewest compiled variants counts.
     """
-    for compiled, kept in _verdicts(config, model, input_shape, device, World(), cache):
+    for compiled, kept in _known(config, model, input_shape, device, World(), cache):
         if config.budget is None or compiled == _compilable(device, _SHARE * config.budget):
             return Engine.of(device, kept.engine)
     return None
+
+
+def _known(
+    config: FitConfig,
+    model: nn.Module,
+    input_shape: tuple[int, ...],
+    device: torch.device,
+    world: World,
+    cache: Path | None,
+) -> Iterator[tuple[tuple[str, ...], Choice]]:
+    """Of the verdicts that are kept, those for what the device has."""
+    for compiled, kept in kept_verdicts(config, model, input_shape, device, world, cache):
+        if Engine.of(device, kept.engine).precision in precisions_of(device):
+            yield compiled, kept
 
 
 def _measure(t: Training, clock: Callable[[], float]) -> tuple[Choice, bool]:
@@ -338,15 +291,10 @@ def allowed_s(t: Training, sample_s: float) -> tuple[float, float]:
     return share_s, min(share_s, _LONGEST_S)
 
 
-def _kinds(device: torch.device) -> tuple[str, ...]:
-    """The ways to compile a step, the one to try first in front."""
-    return ("graphs", "compiled") if device.type == "cuda" else ("compiled",)
-
-
 def _compilable(device: torch.device, share_s: float) -> tuple[str, ...]:
     """Those for which `share_s` is long enough, when all else has been measured."""
     count = (share_s - _LONGEST_S) // _COMPILING_S.get(device.type, math.inf)
-    return _kinds(device)[: max(0, int(count))]
+    return compiled_kinds(device)[: max(0, int(count))]
 
 
 def _candidates(likely: Engine) -> list[Engine]:
@@ -392,84 +340,3 @@ def _fastest(rows: list[Measured]) -> Measured:
 def _simplicity(engine: Engine) -> tuple[int, int, bool]:
     order = ("fp32", "tf32", "fp16", "bf16").index(engine.precision)
     return (("", "compiled", "graphs").index(engine.compiled), order, not engine.fused)
-
-
-# The verdicts on disk
-
-
-def _key(
-    config: FitConfig,
-    model: nn.Module,
-    input_shape: tuple[int, ...],
-    device: torch.device,
-    world: World,
-    compiled: tuple[str, ...],
-) -> str:
-    """Everything that the verdict depends on, as a text; `compiled` were tried too."""
-    return json.dumps(
-        {
-            "hubel": importlib.metadata.version("hubel"),
-            "torch": torch.__version__,
-            "device": _device_name(device),
-            "threads": torch.get_num_threads(),
-            "network": hashlib.sha256(repr(model).encode()).hexdigest(),
-            "frozen": [config.freeze, config.whitening],
-            "input": [config.batch_size, config.accumulate, *input_shape],
-            "optimizer": config.optimizer,
-            "processes": world.local_size,
-            "compiled": compiled,
-        }
-    )  # fmt: skip
-
-
-def _device_name(device: torch.device) -> list[str]:
-    if device.type == "cuda":
-        return [torch.cuda.get_device_name(device), str(torch.version.cuda)]
-    info = Path("/proc/cpuinfo")  # what `platform` knows of a Linux machine is its family
-    lines = info.read_text("utf-8", "replace").splitlines() if info.exists() else []
-    name = next((line for line in lines if line.startswith("model name")), platform.processor())
-    return [device.type, platform.machine(), name, torch.backends.cpu.get_cpu_capability()]
-
-
-def _verdict_file(key: str, cache: Path | None) -> Path:
-    folder = default_folder() / "engine" if cache is None else cache
-    return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"
-
-
-def _verdicts(
-    config: FitConfig,
-    model: nn.Module,
-    input_shape: tuple[int, ...],
-    device: torch.device,
-    world: World,
-    cache: Path | None,
-) -> Iterator[tuple[tuple[str, ...], Choice]]:
-    """What is kept: the ways to compile that were tried, none at first, and the choice."""
-    kinds = _kinds(device)
-    for count in range(1 + len(kinds)):
-        key = _key(config, model, input_shape, device, world, kinds[:count])
-        choice = _read(_verdict_file(key, cache), key, device)
-        if choice is not None:
-            yield kinds[:count], choice
-
-
-def _read(file: Path, key: str, device: torch.device) -> Choice | None:
-    """The verdict in `file`; None if there is none, or none that can be trusted."""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        choice = Choice.from_json(content["choice"])
-        fits = content["key"] == key
-        engine = Engine.of(device, choice.engine)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration):
-        return None
-    return choice if fits and engine.precision in precisions_of(device) else None
-
-
-def _write(file: Path, key: str, choice: Choice) -> None:
-    """Keep a verdict. Where the folder cannot be written, the next fit measures again."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"key": key, "choice": choice.to_json()}, indent=1, allow_nan=False)
-        write_atomic(file, text + "\n")
-    except (OSError, ValueError):
-        return

@@ -25,7 +25,7 @@ from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
 from hubel.train.distributed import Group
-from hubel.train.engine import Choice, settle_engine, use_recorded_engine
+from hubel.train.engine import settle_engine, use_recorded_engine
 from hubel.train.loop import predicted, train
 from hubel.train.profile import Profile
 from hubel.train.recipe import settle_batch_size
@@ -33,6 +33,7 @@ from hubel.train.settle import settle_flip, settle_model, settle_preprocess, set
 from hubel.train.setup import assemble, optimizer_for, run_facts
 from hubel.train.signals import StopRequest, catch_signals
 from hubel.train.training import Report, Training, checkpoint, restore
+from hubel.train.verdicts import Choice
 from hubel.world import World
 
 __all__ = ["fit", "resume"]
