@@ -15,6 +15,7 @@ from hubel.transfer import TORCHVISION, published_weights
 
 __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
+_USUAL = {"class": "classify", "boxes": "detect", "mask": "segment"}
 _FOR_MINUTES, _FOR_TINY, _FOR_MAPS = "swift_s", "simple", "resnet18"
 
 
@@ -72,13 +73,14 @@ def _without_classes(config: FitConfig) -> FitConfig:
 
 
 def _possible_tasks(source: Source) -> list[str]:
-    """That the labels serve, the likeliest first: one box a picture is a class and a place."""
-    if source.boxes is not None and bool((source.boxes.counts == 1).all()):
-        first = ["localize", "classify"]
-    else:
-        first = []
+    """That the labels serve, the usual one first: one box a picture is a class and a place."""
+    first = [_USUAL[source.info.labels]]
+    alone = source.boxes is not None and bool((source.boxes.counts == 1).all())
+    if alone:
+        first = ["localize", "classify", "detect"]
     fitting = [name for name in TASKS.names() if TASKS[name].labels == source.info.labels]
-    return first + [name for name in fitting if name not in ("localize", *first)]
+    others = [name for name in fitting if alone or TASKS[name].answer != "box"]
+    return first + [name for name in others if name not in first]
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
