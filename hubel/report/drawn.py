@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
+from hubel.annotate.drawing import canvas
 from hubel.data.source import Array
 from hubel.report.page import picture_uri, still_picture
 
@@ -21,10 +22,7 @@ def boxed_uri(array: Array, boxes: Sequence[tuple[Sequence[float], str]]) -> str
     Small pictures are enlarged, their pixels kept square, so that a line is not a pixel of
     theirs; of two lines in one place both are seen, the later one is narrower.
     """
-    shown = still_picture(array)
-    image = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown).convert("RGB")
-    scale = max(1, -(-_SIDE // max(image.size)))
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    image, scale = canvas(still_picture(array), least=_SIDE)
     pen = ImageDraw.Draw(image)
     thick = max(2, max(image.size) // 80)
     for number, (box, colour) in enumerate(boxes):
