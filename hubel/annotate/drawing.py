@@ -36,6 +36,7 @@ _TINT = 0.5
 _UNPAINTED = frozenset(("background", "bg"))
 _SURFACE, _INK = (255, 255, 255), (27, 35, 51)
 _MOST_LETTERS = 28
+_ROWS = 8  # that words may be moved down to be off other ones
 _JPEG = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 # Pillow's own font has ASCII only. These are asked, where the system has them, for other letters.
 _SYSTEM_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc")
@@ -223,18 +224,18 @@ def _label(
     colour: tuple[int, int, int],
     taken: list[_Box],
 ) -> None:
-    """Words on a patch at a box: above it, below or inside, where no other patch is."""
+    """Words on a patch at a box: above it, below, inside or in a row further down, where no other
+    patch is."""
     left, top, right, bottom = box.tolist()
     pad = _pad(font)
     width = pen.textlength(words, font=font) + 2 * pad
     height = _line_height(font) + pad
-    places = [
-        (left, top - height), (right - width, top - height), (left, bottom),
-        (left, top), (right - width, bottom - height), (left, bottom - height),
-    ]  # fmt: skip
+    corners = [(left, top - height), (right - width, top - height), (left, bottom), (left, top)]
+    corners += [(right - width, bottom - height), (left, bottom - height)]
+    rows = [(left, top + k * height) for k in range(1, _ROWS)]
     inside = [
         (min(max(x, 0.0), max(0.0, size[0] - width)), y)
-        for x, y in places
+        for x, y in [*corners, *rows]
         if 0 <= y <= size[1] - height
     ] or [(min(max(left, 0.0), max(0.0, size[0] - width)), 0.0)]
     patches = [(x, y, x + width, y + height) for x, y in inside]

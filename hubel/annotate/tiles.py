@@ -106,7 +106,8 @@ def merge_boxes(
     owner = np.repeat(np.arange(len(parts)), [len(boxes) for _, boxes in parts])
     boxes = np.concatenate([boxes.astype(np.float64) for _, boxes in parts])
     boxes[:, 2:] += np.tile(corners[:, :2], 2)[owner]
-    cut = _cut(boxes, corners[owner], size)
+    borders = corners[owner]
+    cut = _cut(boxes, borders, size)
     overlapping = _overlap(corners[:, None], corners[None]) > 0
     np.fill_diagonal(overlapping, False)
     rows = [np.flatnonzero(owner == t) for t in range(len(parts))]
@@ -124,7 +125,7 @@ def merge_boxes(
         for member in group:  # which grows: an object may go through many tiles
             others = near[owner[member]]
             others = others[alive[others] & (boxes[others, 0] == boxes[i, 0])]
-            same = others[_agreement(boxes, cut, corners[owner], member, others) >= iou]
+            same = others[_agreement(boxes, cut, borders, member, others) >= iou]
             alive[same] = False
             if cut[i]:
                 group += same.tolist()
@@ -135,25 +136,26 @@ def merge_boxes(
     return merged
 
 
-def _cut(boxes: FloatArray, corners: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+def _cut(boxes: FloatArray, borders: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
     """Whether a border of its tile (k, 4), which is not the picture's, cuts each box: (k,)."""
-    sides = corners[:, 2:] - corners[:, :2]
+    sides = borders[:, 2:] - borders[:, :2]
     slack = np.tile(np.maximum(1.0, _EDGE * sides), 2)
-    inner = np.hstack([corners[:, :2] > 0, corners[:, 2:] < np.array(size[::-1])])
-    touched: npt.NDArray[np.bool_] = (inner & (abs(boxes[:, 2:] - corners) <= slack)).any(axis=1)
+    inner = np.hstack([borders[:, :2] > 0, borders[:, 2:] < np.array(size[::-1])])
+    at_border = inner & (np.abs(boxes[:, 2:] - borders) <= slack)
+    touched: npt.NDArray[np.bool_] = np.asarray(at_border.any(axis=1))
     return touched
 
 
 def _agreement(
     boxes: FloatArray,
     cut: npt.NDArray[np.bool_],
-    corners: FloatArray,
+    borders: FloatArray,
     i: int,
     others: npt.NDArray[np.int64],
 ) -> FloatArray:
     """IoU of box `i` with `others`, of two whole ones as they are, else in what both tiles see."""
-    low = np.maximum(corners[i, :2], corners[others, :2])
-    high = np.minimum(corners[i, 2:], corners[others, 2:])
+    low = np.maximum(borders[i, :2], borders[others, :2])
+    high = np.minimum(borders[i, 2:], borders[others, 2:])
     whole = (~cut[others] & ~cut[i])[:, None]
     low, high = np.where(whole, -np.inf, low), np.where(whole, np.inf, high)
     shared = np.hstack([low, high])

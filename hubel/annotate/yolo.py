@@ -19,7 +19,10 @@ from hubel.annotate import WRITERS, Annotated, Kind, Places, fresh_folder, write
 
 __all__ = ["YoloWriter"]
 
-_HEAD = "# Put the pictures into images/ beside labels/, in the same folders below it.\n"
+_HEAD = (
+    "# Put the pictures into images/ beside labels/, in the same folders below it.\n"
+    "# Trainers that need val, too: divide the pictures and name both folders here.\n"
+)
 
 
 class YoloWriter:
@@ -40,7 +43,7 @@ class YoloWriter:
     ) -> list[Path]:
         fresh_folder(folder)
         places = Places(source_root)
-        names = {"train": "images", "val": "images", "nc": len(classes), "names": list(classes)}
+        names = {"train": "images", "nc": len(classes), "names": list(classes)}
         text = _HEAD + yaml.safe_dump(names, allow_unicode=True, sort_keys=False)
         written = [write_new(folder / "data.yaml", text)]
         for picture in annotated:
