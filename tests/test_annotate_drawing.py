@@ -58,12 +58,13 @@ def test_the_words_stand_above_the_box_on_a_patch_of_its_colour():
 
 def test_words_stay_inside_the_picture_and_off_each_other():
     rows = [[1, 0.9, 590, 0, 600, 10], [2, 0.8, 590, 0, 600, 12], [1, 0.7, 585, 390, 600, 400]]
-    taken = []
+    taken, words = [], []
     label = d._label
 
     def noted(*arguments):
         label(*arguments)
         taken[:] = arguments[-1]
+        words.append(arguments[3])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(d, "_label", noted)
@@ -73,6 +74,7 @@ def test_words_stay_inside_the_picture_and_off_each_other():
         assert 0 <= left < right <= 600
         assert 0 <= top < bottom <= 400
     assert not d._meet(taken[0], taken[1])
+    assert words == ["cat 0.90", "dog 0.80", "cat 0.70"]  # the surest has the first choice
 
 
 def test_the_surest_box_is_on_top():

@@ -121,12 +121,16 @@ def test_the_halves_of_an_object_that_no_tile_sees_whole_are_joined():
 
 
 def test_boxes_of_other_classes_and_other_objects_stay():
-    # Another class, an object of the right tile's own, and one beside it in what both see.
-    left = [[0, 0.9, 65, 10, 90, 50], [1, 0.9, 65, 10, 90, 50]]
-    right = [[0, 0.8, 60, 10, 95, 50], [0, 0.8, 5, 60, 30, 90]]
-    assert sorted(merged(left, right)) == sorted(
-        [*left, [0, 0.8, 120, 10, 155, 50], [0, 0.8, 65, 60, 90, 90]]
-    )
+    # Another class in the same place, an object of the right tile's own, and one beside it in
+    # what both see.
+    left = [[0, 0.9, 65, 10, 90, 50]]
+    right = [[1, 0.9, 5, 10, 30, 50], [0, 0.8, 60, 10, 95, 50], [0, 0.8, 5, 60, 30, 90]]
+    assert sorted(merged(left, right)) == [
+        [0, 0.8, 65, 60, 90, 90],
+        [0, 0.8, 120, 10, 155, 50],
+        [0, 0.9, 65, 10, 90, 50],
+        [1, 0.9, 65, 10, 90, 50],
+    ]
 
 
 def test_boxes_of_one_tile_are_not_compared():
