@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
+from hubel.annotate.drawing import canvas
 from hubel.data.source import Array
 from hubel.report.page import picture_uri, still_picture
 
@@ -39,12 +40,7 @@ def paired_uri(array: Array, left: Drawn, right: Drawn) -> str:
 
 def _drawn(array: Array, boxes: Drawn, *, nested: bool) -> Array:
     """RGB (h, w, 3), brought to a size for pages; of `nested` boxes the first has most width."""
-    shown = still_picture(array)
-    image = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown).convert("RGB")
-    whole = max(1, -(-_SIDE // max(image.size)))
-    scale = min(whole, _MOST_SIDE / max(image.size))
-    method = Image.Resampling.NEAREST if scale >= 1 else Image.Resampling.LANCZOS
-    image = image.resize((round(image.width * scale), round(image.height * scale)), method)
+    image, scale = canvas(still_picture(array), least=_SIDE, most=_MOST_SIDE)
     pen = ImageDraw.Draw(image)
     thick = max(2, max(image.size) // (80 if nested else 160))
     for number, (box, colour) in enumerate(boxes):
