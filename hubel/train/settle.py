@@ -46,6 +46,11 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
             f"--task {config.task} cannot be learned from DATA '{config.data}', whose labels are "
             f"{have[source.info.labels]}; {fix}"
         )
+    if config.mosaic > 0 and config.task != "detect":
+        raise UserError(
+            f"--mosaic shows the objects of four pictures at once, which --task detect learns "
+            f"from and --task {config.task} does not; leave it out"
+        )
     return (config if config.task == "classify" else _without_classes(config)), note
 
 
