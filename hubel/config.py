@@ -199,9 +199,16 @@ class FitConfig:
     flip: str = setting("auto", "Mirror pictures: auto looks whether classes allow it",
                         "Augmentation",
                         choices=("auto", "none", "random", "alternating"))  # fmt: skip
-    translate: float = by_recipe("Largest shift, as a share of the side (reflect padding)",
-                                 "Augmentation", fast=0.0625, plain=0.125, tuning=0.125,
+    flip_axes: str = setting("last", "Which axes are mirrored, unless none is: the last, or all",
+                             "Augmentation", choices=("last", "all"))  # fmt: skip
+    turns: str = setting("none", "Turns by right angles: none, in the plane of the last two axes, "
+                         "or all that a cube has", "Augmentation",
+                         choices=("none", "plane", "all"))  # fmt: skip
+    translate: float = by_recipe("Largest shift, as a share of the side", "Augmentation",
+                                 fast=0.0625, plain=0.125, tuning=0.125,
                                  low=0.0, high=0.5)  # fmt: skip
+    scale: float = setting(0.0, "Objects become up to this share larger or smaller",
+                           "Augmentation", low=0.0, high=0.9)  # fmt: skip
     resized_crop: float = setting(1.0, "Smallest area of a random resized crop (1 = off)",
                                   "Augmentation", low=0.01, high=1.0)  # fmt: skip
     rotate: float = setting(0.0, "Largest rotation in degrees", "Augmentation",
@@ -212,6 +219,8 @@ class FitConfig:
                             "Augmentation", low=0.0, high=0.9)  # fmt: skip
     mixup: float = setting(0.0, "Mixup's alpha (0 = off)", "Augmentation",
                            low=0.0, high=10.0)  # fmt: skip
+    mosaic: float = setting(0.0, "Share of the pictures that are made of four, for detection",
+                            "Augmentation", low=0.0, high=1.0)  # fmt: skip
 
     epochs: int = setting(30, "Passes over the training split", "Training", low=1, high=1e6)
     budget: float | None = setting(

@@ -15,8 +15,9 @@ import torch.nn.functional as F
 
 from hubel.data.augment import Augment, mixup_partners
 from hubel.data.cache import Store
+from hubel.data.mosaic import MosaicDraws, mosaic, mosaic_draws
 from hubel.data.preprocess import Preprocess
-from hubel.data.targets import Targets
+from hubel.data.targets import NO_OBJECT, Targets
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
@@ -56,7 +57,8 @@ class Batch:
     ----------
     input: float32 (n, c, *spatial), channels-last in memory.
     target: as the rows of `Targets`: int64 (n,) classes (float32 (n, num_classes)
-        probabilities after mixup), float32 (n, most, 5) boxes, uint8 (n, *spatial) masks.
+        probabilities after mixup), float32 (n, most, 5) boxes (four times as many rows with
+        mosaics), uint8 (n, *spatial) masks.
     ids: int64 (n,), indices of the samples in their source.
     whole: samples of the batch in all processes; 0 where there is one process.
     """
@@ -92,7 +94,7 @@ class Loader:
     store, targets: pixels and targets of the whole source.
     indices: the samples of this split.
     num_classes: length of a mixed target.
-    augment: applied to training batches; None for evaluation.
+    augment: applied to training batches; None for evaluation. Its mosaics are of boxes only.
     transform: a person's own transform of one picture, called before `augment`.
     mixup: Beta parameter; 0 is off. Of classes only.
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
@@ -173,6 +175,9 @@ class Loader:
         n = len(indices)
         draws = self.augment.draws(n, self.seed, epoch) if self.augment else None
         mixing = mixup_partners(n, self.mixup, self.seed, epoch) if self.mixup else None
+        mosaics = None
+        if self.augment and self.augment.mosaic and self.targets.kind == "boxes":
+            mosaics = mosaic_draws(n, self.augment.mosaic, self.seed, epoch)
 
         values = int(np.prod(self.store.size)) * self.store.in_channels
         batches = max(1, _CHUNK_BYTES // (4 * values * self.batch_size))  # in one chunk
@@ -187,10 +192,10 @@ class Loader:
             ]
             shares = [self._share(cut) for cut in whole]
             positions = torch.cat([order[share] for share in shares])
-            input, target = self._samples(indices[positions], positions, draws, epoch)
+            input, target = self._samples(positions, draws, mosaics, epoch)
             if mixing is not None:
                 partners, parts = mixing[0][positions], mixing[1][positions].to(self.device)
-                other, label = self._samples(indices[partners], partners, draws, epoch)
+                other, label = self._samples(partners, draws, mosaics, epoch)
                 shape = (-1, *(1,) * (input.ndim - 1))
                 input = torch.lerp(other, input, parts.view(shape))
                 one_hot = F.one_hot(target, self.num_classes).float()
@@ -218,26 +223,61 @@ class Loader:
 
     def _samples(
         self,
-        ids: torch.Tensor,
         positions: torch.Tensor,
         draws: torch.Tensor | None,
+        mosaics: MosaicDraws | None,
         epoch: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Network input (b, c, *spatial) and targets of samples `ids`, augmented for `epoch`."""
-        target = self.targets.rows(ids).to(self.device)
-        if self.transform is None:
-            pixels = self._pixels(ids)
-        else:
-            pixels = self.store.gather(ids)
-            own = [
-                self.transform(picture, stream_seed(self.seed, "transform", epoch, int(i)))
-                for picture, i in zip(pixels, ids, strict=True)
-            ]
-            pixels = _sent(torch.stack(own), self.device)
+        """Network input (b, c, *spatial) and targets of the samples at `positions` (b,) of this
+        split, augmented for `epoch`.
+        """
+        pixels, target = self._stored(positions, epoch)
+        if mosaics is not None:
+            pixels, target = self._with_mosaics(pixels, target, positions, mosaics, epoch)
         if self.augment is not None and draws is not None:
             rows = draws[positions].to(self.device)
             pixels, target = self.augment.both(pixels, target, self.targets.kind, rows)
         return self.preprocess(pixels), target
+
+    def _stored(self, positions: torch.Tensor, epoch: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Stored pixels (b, *size, c), after a person's own transform, and targets of the samples
+        at `positions` (b,) of this split, on the device.
+        """
+        ids = torch.from_numpy(self.indices)[positions]
+        target = self.targets.rows(ids).to(self.device)
+        if self.transform is None:
+            return self._pixels(ids), target
+        own = [
+            self.transform(picture, stream_seed(self.seed, "transform", epoch, int(i)))
+            for picture, i in zip(self.store.gather(ids), ids, strict=True)
+        ]
+        return _sent(torch.stack(own), self.device), target
+
+    def _with_mosaics(
+        self,
+        pixels: torch.Tensor,
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        draws: MosaicDraws,
+        epoch: int,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """`pixels` (b, h, w, c), those that `draws` says made of four, and boxes (b, 4 * most, 5)
+        out of `rows` (b, most, 5).
+        """
+        rows = torch.cat([rows, torch.full_like(rows, NO_OBJECT).repeat(1, 3, 1)], dim=1)
+        made = draws.made[positions].nonzero()[:, 0]
+        if not len(made):
+            return pixels, rows
+        leading = positions[made]
+        four = torch.cat([leading[:, None], draws.partners[leading]], dim=1)  # (m, 4)
+        stored, boxes = self._stored(four.flatten(), epoch)
+        mixed, boxes = mosaic(
+            stored.unflatten(0, (-1, 4)),
+            boxes.unflatten(0, (-1, 4)),
+            draws.centres[leading].to(self.device),
+        )
+        made = made.to(self.device)
+        return pixels.index_copy(0, made, mixed), rows.index_copy(0, made, boxes)
 
 
 def resident(store: Store, device: torch.device) -> torch.Tensor | None:

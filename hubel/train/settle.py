@@ -53,6 +53,11 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
             f"{have[source.info.labels]}; {fix}"
         )
     task = TASKS[config.task]
+    if config.mosaic and task.answer != "boxes":
+        raise UserError(
+            f"--mosaic shows the objects of four pictures at once, which --task detect learns "
+            f"from and --task {config.task} does not; leave it out"
+        )
     left = {name: v for name, v in task.defaults.items() if getattr(config, name) is None}
     config = replace(config, **left)
     return (config if task.answer == "class" else _without_classes(config)), note
