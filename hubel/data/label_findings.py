@@ -39,8 +39,9 @@ def box_findings(seen: Inspection) -> Iterator[Headline]:
                 "warning" if name == "train" and count > MANY_EMPTY * total else "info",
                 f"{count:,} of {counted(total, f'{name} {seen.noun}')} "
                 f"({share_of(count, total)}) {'holds' if count == 1 else 'hold'} no object.",
-                "They count as such; where something in them was not annotated, annotate it or "
-                "take them out.",
+                "They are learned from as such: annotate what was missed in them, or take them out."
+                if name == "train"
+                else "",
                 "boxes",
             )
 

@@ -16,7 +16,7 @@ from hubel.data.measure_boxes import SIZES, BoxFacts, quantiles
 from hubel.data.sentences import plural_of
 from hubel.data.source import SPLITS, Source, UnreadableSampleError
 from hubel.report import words
-from hubel.report.inspection_examples import NOTHING, example_rows
+from hubel.report.inspection_examples import example_rows
 from hubel.report.labelled import class_colours
 from hubel.report.page import picture_uri, render, write_page
 
@@ -95,7 +95,7 @@ def write_inspection_page(
             "sizes_chart": charts.size_scatter(inspection.sizes) if sizes_vary else None,
             "per_class": max(len(row.shown) for row in grid),
             "grid": grid,
-            "num_shown": sum(row.label != NOTHING for row in grid),
+            "num_shown": min(len(grid), len(inspection.classes)),
             "legend": list(zip(inspection.classes, class_colours(inspection.classes), strict=True))
             if coloured
             else [],

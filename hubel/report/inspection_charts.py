@@ -125,7 +125,7 @@ def _histogram(
     ticks: list[float] | None = None,
 ) -> Figure:
     values = [
-        {"from": low, "to": high, "n": n}
+        {"from": low, "to": high, "n": n, "ground": 0}
         for low, high, n in zip(
             edges[:-1].tolist(), edges[1:].tolist(), counts.tolist(), strict=True
         )
@@ -142,6 +142,7 @@ def _histogram(
             x=alt.X("from:Q", scale=scale, axis=axis),
             x2="to:Q",
             y=alt.Y("n:Q", axis=alt.Axis(title=up, format="~s", tickCount=5)),
+            y2="ground:Q",
             tooltip=[
                 alt.Tooltip("from:Q", title="from", format=".2~f"),
                 alt.Tooltip("to:Q", title="to", format=".2~f"),

@@ -13,13 +13,13 @@ from hubel.report.labelled import GROUND, boxed, class_colours, tinted
 from hubel.report.page import picture_uri
 from hubel.report.volumes import preview, side_by_side, slices, surface
 
-__all__ = ["NOTHING", "Example", "ExampleRow", "example_rows"]
+__all__ = ["Example", "ExampleRow", "example_rows"]
 
 PLAIN = ((30, 10), (60, 8), (120, 6))
 LABELLED = ((12, 4), (30, 3), (60, 2))
 VOLUMES = ((30, 2), (60, 1))
-"""(number of classes up to, samples of each); of more classes the first as many as the last."""
-NOTHING = "no object"
+"""(number of classes up to, samples of each); of more classes the first so many are shown."""
+_NOTHING = "no object"
 """The last row of pictures with boxes: those without one."""
 
 _THUMB, _SIDE, _SLICE = 96, 288, 96  # pixels: a plain picture, a drawn one, a slice of a volume
@@ -55,7 +55,7 @@ def example_rows(inspection: Inspection, store: Store, source: Source) -> list[E
     else:
         names, colours = list(inspection.classes), class_colours(inspection.classes)
         if inspection.boxes is not None:
-            names.append(NOTHING)
+            names.append(_NOTHING)
             colours.append("")
             present = np.column_stack([present, ~present.any(axis=1)])
         chosen = examples(present, store.readable, per_class)
@@ -67,7 +67,8 @@ def example_rows(inspection: Inspection, store: Store, source: Source) -> list[E
         for k, part in enumerate(indices.tolist() for indices in chosen)
     ]
     most = sizes[-1][0]
-    return [row for row in rows[:most] + rows[num_classes:] if row.shown or row.label != NOTHING]
+    last = rows[num_classes:]  # those without an object, if there are any
+    return rows[: min(most, num_classes)] + [row for row in last if row.shown]
 
 
 class _Artist:

@@ -72,7 +72,7 @@ def boxed(
         left, top, right, bottom = (round(float(x) * factor) for x in corners[k])
         # The last pixel inside, and never a box turned round.
         last = max(left, right - 1), max(top, bottom - 1)
-        pen.rectangle((left, top, *last), outline=colours[k], width=3 if marked[k] else 1)
+        pen.rectangle((left, top, *last), outline=colours[k], width=4 if marked[k] else 2)
     return np.asarray(image)
 
 
