@@ -20,7 +20,7 @@ _COLOURS = (
     "#5fb236", "#37b7e8", "#8c5a2b", "#ff8fa3", "#3d4db3", "#9fbf00",
 )  # fmt: skip
 _TURN = 0.618034  # of the colour circle, from one further class to the next: none soon returns
-_COVER = 0.5  # of a mask's colour over the picture
+_COVER = 0.55  # of a mask's colour over the picture
 _HIDDEN = 0.7  # of black over what is ignored
 
 
@@ -79,6 +79,7 @@ def boxed(
 def tinted(pixels: Array, mask: Array, colours: Sequence[str]) -> Array:
     """Pixels (*spatial, c) under the colours of their classes: uint8 (*spatial, 3).
 
+    They are grey where a colour lies over them, so that it stays what the legend says.
     `mask` (*spatial, 1) uint8 holds classes, and `IGNORED` for what is hidden in black.
     """
     shown = pixels
@@ -86,8 +87,9 @@ def tinted(pixels: Array, mask: Array, colours: Sequence[str]) -> Array:
         finite = np.nan_to_num(shown.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
         low, high = float(finite.min()), float(finite.max())
         shown = ((finite - low) * (255.0 / (high - low or 1.0))).round().astype(np.uint8)
+    grey = shown.mean(axis=-1, keepdims=True, dtype=np.float32)
     if shown.shape[-1] != 3:
-        shown = shown.mean(axis=-1, keepdims=True)
+        shown = grey
     table = np.zeros((IGNORED + 1, 3), np.float32)
     cover = np.full((IGNORED + 1, 1), _COVER, np.float32)
     for k, colour in enumerate(colours):
@@ -97,5 +99,6 @@ def tinted(pixels: Array, mask: Array, colours: Sequence[str]) -> Array:
     cover[IGNORED] = _HIDDEN
     classes = mask[..., 0]
     share = cover[classes]
-    mixed: Array = (shown * (1 - share) + table[classes] * share).round().astype(np.uint8)
+    under = np.where(share > 0, grey, shown)
+    mixed: Array = (under * (1 - share) + table[classes] * share).round().astype(np.uint8)
     return mixed
