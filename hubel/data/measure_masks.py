@@ -43,11 +43,15 @@ class MaskFacts:
 
     def shares(self) -> npt.NDArray[np.float64]:
         """The share of a split's pixels (3, k) that each class has, those ignored left out."""
-        return self.counts / np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        totals = np.maximum(self.counts.sum(axis=1, keepdims=True), 1)
+        shares: npt.NDArray[np.float64] = self.counts / totals
+        return shares
 
     def ignored_shares(self) -> npt.NDArray[np.float64]:
         """The share of a split's pixels (3,) that is ignored."""
-        return self.ignored / np.maximum(self.ignored + self.counts.sum(axis=1), 1)
+        totals = np.maximum(self.ignored + self.counts.sum(axis=1), 1)
+        shares: npt.NDArray[np.float64] = self.ignored / totals
+        return shares
 
     def to_json(self, classes: Sequence[str]) -> dict[str, Any]:
         """A JSON-ready dictionary; `classes` are the names."""
