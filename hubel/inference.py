@@ -188,7 +188,7 @@ def load_trained(run: RunFolder, model: str | None = None) -> Trained:
         raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
     task = TASKS[str(facts["task"])]
     _, zoo = network_of(replace(spec, name=named_again(run, spec.name, model)))
-    classes, preprocess = _labels_and_input(run, spec)
+    classes, preprocess = _labels_and_input(run, spec, task)
     network = task.network(zoo, len(classes), spec.input_shape)
     tensors = tensors_from_bytes(content, path)
     try:
@@ -198,14 +198,17 @@ def load_trained(run: RunFolder, model: str | None = None) -> Trained:
     return Trained(network.eval(), spec, task, classes, preprocess)
 
 
-def _labels_and_input(run: RunFolder, spec: ModelSpec) -> tuple[tuple[str, ...], Preprocess]:
+def _labels_and_input(
+    run: RunFolder, spec: ModelSpec, task: Task
+) -> tuple[tuple[str, ...], Preprocess]:
     """The run's classes and preprocess. Raises `UserError` where they are not the network's."""
     classes = run.read_json("classes.json")
-    fits = len(classes) == spec.num_classes and len({str(c) for c in classes}) == len(classes)
+    outputs = task.num_outputs(len(classes))
+    fits = outputs == spec.num_classes and len({str(c) for c in classes}) == len(classes)
     if not fits or not all(isinstance(c, str) for c in classes):
         raise UserError(
-            f"'{run.path / 'classes.json'}' does not hold the {spec.num_classes} different names "
-            f"of the network's classes; restore it from a copy"
+            f"'{run.path / 'classes.json'}' does not hold the different names of the classes of a "
+            f"network with {spec.num_classes} outputs; restore it from a copy"
         )
     try:
         preprocess = Preprocess.from_json(run.read_json("preprocess.json"))

@@ -15,8 +15,8 @@ from pycocotools.cocoeval import COCOeval
 from hubel.data.boxes import Boxes
 from hubel.errors import UserError
 from hubel.evaluate.box_errors import KINDS, LEFT_OUT, RIGHT, sort_errors
-from hubel.metrics.boxes import Predictions
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
+from hubel.metrics.boxes import Predictions
 from hubel.metrics.matching import average_precision, match
 
 CLASSES = ("cat", "dog", "emu")

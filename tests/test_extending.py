@@ -84,7 +84,9 @@ def test_the_format_is_opened_by_itself(home, tmp_path):
     assert seen.returncode == 0, seen.stderr
     document = json.loads(seen.stdout)
     assert document["format"] == "prefixes"
-    assert [c["total"] for c in document["classes"]] == [2, 2, 1]
+    assert document["classes"] == ["sea", "sea_ice", "land"]
+    counts = [sum(split[c] for split in document["counts"].values()) for c in document["classes"]]
+    assert counts == [2, 2, 1]
     assert "ignored 1 pictures named after no class of prefixes.txt" in seen.stdout
     (folder / "prefixes.txt").write_text("sea\n")
     refused = ran(home, "inspect", folder)

@@ -58,14 +58,17 @@ def split_source(
     seed: of the draw; the same seed gives the same split.
     usable: (n,) False for samples to leave out (unreadable ones).
 
-    Raises `UserError` where a class has no sample to train on, or nothing can be held out.
+    Raises `UserError` where a class has no sample to train on (boxes and masks may lack one:
+    `inspect` counts them), or nothing can be held out.
     """
     if not 0 < val_fraction <= 0.4:
         raise UserError(
             f"the validation fraction must be above 0 and at most 0.4, got {val_fraction}"
         )
     keep = np.ones(len(source), bool) if usable is None else usable
-    _check_enough(source, keep)
+    one_class_each = source.info.labels == "class"
+    if one_class_each:
+        _check_enough(source, keep)
     given = {s: np.flatnonzero(keep & (source.splits == s)) for s in ("train", "val", "test")}
     free = np.flatnonzero(keep & (source.splits == ""))
     names = [s for s in given if given[s].size]
@@ -80,7 +83,8 @@ def split_source(
             f"{_name(source)}: only {' and '.join(names)} given, there is nothing to train on; "
             f"add a train split"
         )
-    _check_train(source, given["train"] if names else free)
+    if one_class_each:
+        _check_train(source, given["train"] if names else free)
     rng = np.random.default_rng(seed)
     if not names:
         quota = _counts(source, free) * val_fraction
