@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from gzip import GzipFile
 from io import BytesIO
 from itertools import product
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,8 @@ __all__ = ["MAX_BYTES", "Grid", "decode_volume", "read_grid", "volume_values"]
 
 MAX_BYTES = 1 << 30
 """Of the voxels of one file, as stored."""
+
+_Read = TypeVar("_Read")
 
 _MOST_CHANNELS = 4
 _MM = {"meter": 1000.0, "micron": 0.001}
@@ -121,7 +123,7 @@ def volume_values(content: bytes) -> Array:
     return _guarded(read)
 
 
-def _guarded(read: Callable[[], Any]) -> Any:
+def _guarded(read: Callable[[], _Read]) -> _Read:
     """What `read` gives; whatever is met in a damaged file is one error with its reason."""
     try:
         return read()
