@@ -22,9 +22,9 @@ from hubel.data.prepare import draw_split, open_configured
 from hubel.data.source import Array
 from hubel.engine import exact_engine
 from hubel.errors import UserError
+from hubel.evaluate.detection import DetectionEvaluation
 from hubel.evaluate.localization import LocalizationEvaluation
-from hubel.evaluate.result import Evaluation
-from hubel.evaluate.run import EvaluatedRun, evaluate_run
+from hubel.evaluate.run import AnyEvaluation, EvaluatedRun, evaluate_run
 from hubel.inference import load_trained
 from hubel.predict import Prediction, predict_files
 from hubel.python_file import is_own_file
@@ -53,7 +53,7 @@ class Judged:
     """An evaluation and where its report lies."""
 
     run: Path
-    evaluation: Evaluation | LocalizationEvaluation
+    evaluation: AnyEvaluation
     report: Path
     notes: list[str]
 
@@ -123,10 +123,13 @@ class Run:
         self.folder.write_json(f"evaluation/{name}/evaluation.json", document.to_json())
         return document
 
-    def predict(self, *paths: str | Path, tta: str | None = None) -> list[Prediction]:
+    def predict(
+        self, *paths: str | Path, tta: str | None = None, min_score: float | None = None
+    ) -> list[Prediction]:
         """A prediction for each file, or each picture in each folder; see `Prediction`.
 
-        `tta` as in `evaluate`.
+        `tta` as in `evaluate`. Of a detector, objects from `min_score` on; by default the score
+        that gave the largest F1 on the validation split.
         """
         if not paths:
             raise UserError("PATH is missing: name at least one picture or folder")
@@ -137,7 +140,9 @@ class Run:
         trained = load_trained(self.folder, self.model)
         engine.place(trained.model)
         viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
-        return list(predict_files(viewed, paths, engine))
+        if min_score is None:
+            min_score = self.result["metrics"].get("min_score") or 0.0
+        return list(predict_files(viewed, paths, engine, min_score))
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -286,6 +291,17 @@ def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
         from hubel.report.localization import write_localization_report
 
         return write_localization_report(
+            page,
+            judged.evaluation,
+            run_facts=run_facts,
+            history=run.log(),
+            picture=picture,
+            figures_dir=figures,
+        )
+    if isinstance(judged.evaluation, DetectionEvaluation):
+        from hubel.report.detection import write_detection_report
+
+        return write_detection_report(
             page,
             judged.evaluation,
             run_facts=run_facts,

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -25,7 +25,9 @@ from hubel.runs import RunFolder, write_atomic
 from hubel.tasks import TASKS, Task
 
 __all__ = [
+    "Kept",
     "Trained",
+    "batch_outputs",
     "load_trained",
     "named_again",
     "outputs",
@@ -36,27 +38,41 @@ __all__ = [
 ]
 
 
+Kept = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
+"""From a batch's outputs and targets to what is kept of them, one row a sample each."""
+
+
 @torch.inference_mode()
-def outputs(
+def batch_outputs(
     model: nn.Module, batches: Iterable[Batch], engine: Engine
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Outputs (n, …) float32, targets (n,) and ids (n,) of all batches, on the CPU.
+) -> Iterator[tuple[torch.Tensor, Batch]]:
+    """Of each batch the outputs (b, …) float32, where the batch is, and the batch.
 
     The network is in evaluation mode meanwhile and in its former mode afterwards.
     """
     training = model.training
     model.eval()
-    columns: tuple[list[torch.Tensor], ...] = ([], [], [])
     try:
         for batch in batches:
             with engine.autocast(), engine.products():
                 output = model(engine.input(batch.input))
-            for column, value in zip(
-                columns, (output.float(), batch.target, batch.ids), strict=True
-            ):
-                column.append(value.cpu())
+            yield output.float(), batch
     finally:
         model.train(training)
+
+
+@torch.inference_mode()
+def outputs(
+    model: nn.Module, batches: Iterable[Batch], engine: Engine, kept: Kept
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What is `kept` of the outputs and of the targets of all batches, and the ids (n,), on the
+    CPU.
+    """
+    columns: tuple[list[torch.Tensor], ...] = ([], [], [])
+    for output, batch in batch_outputs(model, batches, engine):
+        values = (*kept(output, batch.target), batch.ids)
+        for column, value in zip(columns, values, strict=True):
+            column.append(value.cpu())
     output, target, ids = (torch.cat(column) for column in columns)
     return output, target, ids
 
@@ -172,13 +188,13 @@ def load_trained(run: RunFolder, model: str | None = None) -> Trained:
         raise UserError(f"'{path}' has no specification that hubel knows ({error})") from None
     task = TASKS[str(facts["task"])]
     _, zoo = network_of(replace(spec, name=named_again(run, spec.name, model)))
-    network = task.network(zoo, spec.input_shape)
+    classes, preprocess = _labels_and_input(run, spec)
+    network = task.network(zoo, len(classes), spec.input_shape)
     tensors = tensors_from_bytes(content, path)
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
         raise UserError(f"'{path}' does not fit its own description: {error}") from None
-    classes, preprocess = _labels_and_input(run, spec)
     return Trained(network.eval(), spec, task, classes, preprocess)
 
 

@@ -2,13 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
 from hubel.models import Model
+from hubel.trial import trial
 
-__all__ = ["MapShape", "map_shapes", "nearest_stride"]
+__all__ = ["MapShape", "map_shapes", "nearest_stride", "without_head"]
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,46 @@ def map_shapes(model: Model, input_shape: tuple[int, ...]) -> list[MapShape]:
 
     The network runs once on zeros, in evaluation mode, and is left as it was.
     """
-    reference = next(model.parameters())
-    zeros = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
-    modes: list[tuple[nn.Module, bool]] = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            maps = model.forward_features(zeros)
-    finally:
-        for module, training in modes:
-            module.training = training
+    with trial(model, input_shape) as zeros, torch.no_grad():
+        maps = model.forward_features(zeros)
     return [
         MapShape(i, map.shape[1], tuple(map.shape[2:]), input_shape[-1] / map.shape[-1])
         for i, map in enumerate(maps)
         if map.ndim == zeros.ndim and max(map.shape[2:]) > 1
     ]
+
+
+def without_head(model: Model, input_shape: tuple[int, ...]) -> Model:
+    """`model`, its parts that no map depends on replaced by nothing: a VGG's dense layers are nine
+    tenths of it, and what never learns should not be kept.
+
+    A part is a module whose parameters all have no influence on the maps for one input
+    (c, *spatial).
+    """
+    with trial(model, input_shape) as input:
+        maps = model.forward_features(input.requires_grad_())
+    used = _parameters_behind(maps)
+    for parent in list(model.modules()):
+        for name, part in list(parent.named_children()):
+            own = list(part.parameters())
+            if own and not any(id(p) in used for p in own):
+                setattr(parent, name, nn.Identity())
+    return model
+
+
+def _parameters_behind(maps: Sequence[torch.Tensor]) -> set[int]:
+    """Identities of the parameters that `maps` were made with, by the graph autograd recorded."""
+    found, seen = set(), set()
+    waiting: list[Any] = [map.grad_fn for map in maps]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if hasattr(node, "variable"):
+            found.add(id(node.variable))
+        waiting += [behind for behind, _ in node.next_functions]
+    return found
 
 
 def nearest_stride(shapes: Sequence[MapShape], stride: float) -> MapShape:

@@ -1,11 +1,12 @@
-"""`predict`: classes and probabilities of single files."""
+"""`predict`: what a network says of single files."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from hubel.data.npy import open_npy
@@ -14,29 +15,55 @@ from hubel.data.source import Array, UnreadableSampleError
 from hubel.engine import Engine
 from hubel.errors import UserError
 from hubel.inference import Trained
+from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass
 
-__all__ = ["Prediction", "find_files", "predict_arrays", "predict_files"]
+__all__ = ["Found", "Prediction", "find_files", "predict_arrays", "predict_files"]
 
 _BATCH = 64
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object: its class, its score in [0, 1], its left, top, right, bottom in pixels."""
+
+    label: str
+    score: float
+    box: tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
 class Prediction:
     """What the network says of one file; `error` says why it says nothing.
 
-    `box` is what a localizer finds: left, top, right, bottom in pixels of the file's picture.
+    Attributes
+    ----------
+    path: of the file.
+    size: of what is in it, (height, width) or (depth, height, width).
+    label, probability, probabilities: of a network that gives a sample one class.
+    box: what a localizer finds: left, top, right, bottom in pixels of the file's picture.
+    objects: what a detector finds, the surest first.
+    shares: of a segmenter's classes, how much of the sample each has.
+    mask: a segmenter's class of each pixel, uint8 of the shape `size`.
     """
 
     path: str
-    label: str | None
-    probability: float | None
-    probabilities: dict[str, float]
+    size: tuple[int, ...] | None = None
+    label: str | None = None
+    probability: float | None = None
+    probabilities: dict[str, float] = field(default_factory=dict)
     error: str | None = None
     box: tuple[float, float, float, float] | None = None
+    objects: tuple[Found, ...] | None = None
+    shares: dict[str, float] | None = None
+    mask: npt.NDArray[np.uint8] | None = field(default=None, repr=False, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """A JSON-ready dictionary."""
-        return asdict(self)
+        """A JSON-ready dictionary of what there is; without the mask."""
+        facts = asdict(replace(self, mask=None))
+        others = {"mask", "size", "objects", "shares"}
+        if self.objects is not None or self.shares is not None:
+            others |= {"label", "probability", "probabilities", "box"}
+        return {k: v for k, v in facts.items() if k not in others or v not in (None, {})}
 
 
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
@@ -67,39 +94,29 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
 
 
 def predict_files(
-    trained: Trained, paths: Sequence[str | Path], engine: Engine
+    trained: Trained, paths: Sequence[str | Path], engine: Engine, min_score: float = 0.0
 ) -> Iterator[Prediction]:
-    """A prediction for each file, in order; pictures by any decoder, volumes as .npy."""
+    """A prediction for each file, in order; pictures by any decoder, volumes as .npy.
+
+    Objects below `min_score` are left out.
+    """
     files = find_files(paths)
     for start in range(0, len(files), _BATCH):
         arrays: list[Array] = []
-        sizes: list[tuple[int, ...]] = []
-        errors: dict[Path, str] = {}
-        batch = files[start : start + _BATCH]
-        for path in batch:
+        blank: list[Prediction] = []
+        for path in files[start : start + _BATCH]:
             try:
                 pixels = _read(path, trained)
                 arrays.append(trained.preprocess.resize(pixels))
-                sizes.append(pixels.shape[:-1])
+                blank.append(Prediction(str(path), pixels.shape[:-1]))
             except (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError) as error:
-                errors[path] = str(error)
-        output = predict_arrays(trained, arrays, engine) if arrays else torch.zeros(0, 0)
-        rows = iter(
-            zip(trained.task.probabilities(output), _boxes(trained, output, sizes), strict=True)
-        )
-        for path in batch:
-            if path in errors:
-                yield Prediction(str(path), None, None, {}, errors[path])
-                continue
-            probabilities, box = next(rows)
-            best = int(probabilities.argmax())
-            yield Prediction(
-                str(path),
-                trained.classes[best],
-                float(probabilities[best]),
-                dict(zip(trained.classes, probabilities.tolist(), strict=True)),
-                box=box,
-            )
+                blank.append(Prediction(str(path), error=str(error)))
+        readable = [p for p in blank if p.error is None]
+        filled: Iterator[Prediction] = iter(())
+        if arrays:
+            output = predict_arrays(trained, arrays, engine)
+            filled = iter(_READERS[trained.task.answer](trained, output, readable, min_score))
+        yield from (p if p.error is not None else next(filled) for p in blank)
 
 
 def predict_arrays(trained: Trained, arrays: Sequence[Array], engine: Engine) -> torch.Tensor:
@@ -110,17 +127,60 @@ def predict_arrays(trained: Trained, arrays: Sequence[Array], engine: Engine) ->
     return output.float().cpu()
 
 
+def _classes(
+    trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
+) -> list[Prediction]:
+    rows = cast(AnswersClass, trained.task).probabilities(output)
+    return [
+        replace(
+            p,
+            label=trained.classes[int(row.argmax())],
+            probability=float(row.max()),
+            probabilities=dict(zip(trained.classes, row.tolist(), strict=True)),
+        )
+        for p, row in zip(blank, rows, strict=True)
+    ]
+
+
 def _boxes(
-    trained: Trained, output: torch.Tensor, sizes: Sequence[tuple[int, ...]]
-) -> list[tuple[float, float, float, float] | None]:
-    """Of each output, in pixels of the pictures of these sizes; None where the task has none."""
-    found: list[tuple[float, float, float, float] | None] = [None] * len(sizes)
-    if trained.task.labels != "boxes":
-        return found
-    for i, (height, width) in enumerate(sizes):
-        left, top, right, bottom = output[i, -4:].clamp(0, 1).tolist()
-        found[i] = left * width, top * height, right * width, bottom * height
-    return found
+    trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
+) -> list[Prediction]:
+    corners = cast(AnswersBox, trained.task).box(output)
+    return [
+        replace(p, box=_in_pixels(shares, p))
+        for p, shares in zip(
+            _classes(trained, output, blank, min_score), corners.tolist(), strict=True
+        )
+    ]
+
+
+def _objects(
+    trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
+) -> list[Prediction]:
+    return [
+        replace(
+            p,
+            objects=tuple(
+                Found(trained.classes[int(row[0])], row[1], _in_pixels(row[2:], p))
+                for row in rows.tolist()
+                if row[1] >= min_score
+            ),
+        )
+        for p, rows in zip(blank, cast(AnswersBoxes, trained.task).boxes(output), strict=True)
+    ]
+
+
+def _in_pixels(shares: Sequence[float], p: Prediction) -> tuple[float, float, float, float]:
+    """Corners as shares of the sides in pixels of the file's picture."""
+    assert p.size is not None  # noqa: S101 — it was read
+    height, width = p.size
+    left, top, right, bottom = shares
+    return left * width, top * height, right * width, bottom * height
+
+
+_READERS: dict[
+    Answer, Callable[[Trained, torch.Tensor, list[Prediction], float], list[Prediction]]
+] = {"class": _classes, "box": _boxes, "boxes": _objects}
 
 
 def _read(path: Path, trained: Trained) -> Array:

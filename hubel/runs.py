@@ -12,7 +12,7 @@
       difficulty.safetensors  of the training samples to a proxy (with --hard-share)
       log.jsonl          one line an epoch
       profile.json       where the time went (with --profile)
-      untrained.json     loss and class probabilities before the first step
+      untrained.json     loss, and class probabilities, before the first step
       checkpoints/       r00-step-0000000120[-epoch]/ (safetensors, JSON, manifest), latest
       best/              the weights of the best epochs, each with its manifest
       model.safetensors  the finished network
@@ -57,7 +57,7 @@ _CONTENT: dict[str, tuple[type, tuple[str, ...]]] = {
     "preprocess.json": (dict, ("size", "mean", "std", "scale")),
     "data.json": (dict, ("path", "format", "fingerprint", "splits")),
     "split.json": (dict, ("train", "val", "test")),
-    "untrained.json": (dict, ("loss", "expected_loss", "mean_probabilities", "examples")),
+    "untrained.json": (dict, ("loss", "expected_loss")),
     "result.json": (dict, ("run", "model", "epochs", "seconds", "images_per_s", "metrics")),
 }  # fmt: skip
 

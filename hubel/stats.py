@@ -10,7 +10,7 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bootstrap_interval", "wilson_interval"]
+__all__ = ["bootstrap_interval", "share_with_interval", "wilson_interval"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -118,3 +118,19 @@ def bootstrap_interval(
     z = normal.inv_cdf(0.5 + level / 2)
     low, high = np.quantile(drawn, [normal.cdf(shift - z), normal.cdf(shift + z)])
     return float(low), float(high)
+
+
+def share_with_interval(
+    share: float, n: int, interval: tuple[float, float] | list[float], what: str = ""
+) -> str:
+    """A share of a validation split in words, its interval behind it.
+
+    >>> share_with_interval(0.9, 100, (0.826, 0.945))
+    '90.0 % of 100 validation samples (95 % interval 82.6–94.5)'
+    """
+    low, high = interval
+    meant = f" {what}" if what else ""
+    return (
+        f"{100 * share:.1f} % of {n} validation samples{meant} "
+        f"(95 % interval {100 * low:.1f}–{100 * high:.1f})"
+    )

@@ -24,6 +24,7 @@ class MemoryStore:
         self.channels = np.full(n, channels, np.uint8)
         self.fingerprint = "0" * 32
         self.notes = []
+        self.masks = None
 
     def gather(self, indices: torch.Tensor) -> torch.Tensor:
         return self.pixels.index_select(0, indices)

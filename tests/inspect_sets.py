@@ -76,6 +76,7 @@ class ArrayStore:
         self.problems = []
         self.fingerprint = "0" * 32
         self.notes = []
+        self.masks = None
 
     def gather(self, indices):
         return self.pixels.index_select(0, indices)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hubel.data.boxes import Boxes
 from hubel.errors import UserError
-from hubel.evaluate.boxes import Predictions, iou, paired_iou
+from hubel.metrics.boxes import Predictions, iou, paired_iou
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
 from hubel.stats import wilson_interval
 

@@ -15,9 +15,9 @@ from pycocotools.cocoeval import COCOeval
 from hubel.data.boxes import Boxes
 from hubel.errors import UserError
 from hubel.evaluate.box_errors import KINDS, LEFT_OUT, RIGHT, sort_errors
-from hubel.evaluate.boxes import Predictions
+from hubel.metrics.boxes import Predictions
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
-from hubel.evaluate.matching import average_precision, match
+from hubel.metrics.matching import average_precision, match
 
 CLASSES = ("cat", "dog", "emu")
 BOX = (0, 0, 10, 10)

@@ -14,7 +14,7 @@ from fakes import write_pictures
 from PIL import Image
 
 import hubel
-from hubel.cli.show import show_evaluation, show_predictions
+from hubel.cli.show import show_judged, show_predictions
 from hubel.data.cache import Store
 from hubel.tasks import TASKS
 from hubel.train import fit as fit_module
@@ -324,8 +324,9 @@ def test_the_evaluated_average_is_the_average(pictures, tmp_path, monkeypatch):
     settings = {**SMALL, "recipe": "plain", "epochs": 1, "ema": 0.7}
     run = hubel.fit(pictures, output=tmp_path / "run", **settings)
     average = seen[0]
-    for weights in seen[1:]:
-        average = [0.7 * a + 0.3 * w for a, w in zip(average, weights, strict=True)]
+    for n, weights in enumerate(seen[1:], start=1):
+        kept = min(0.7, (1 + n) / (10 + n))  # a young average forgets its beginning
+        average = [kept * a + (1 - kept) * w for a, w in zip(average, weights, strict=True)]
     saved = safetensors.torch.load_file(run.path / "model.safetensors")
     by_size = sorted(saved.values(), key=lambda v: (v.ndim <= 1, v.numel(), float(v.sum())))
     mine = sorted(average, key=lambda v: (v.ndim <= 1, v.numel(), float(v.sum())))
@@ -633,7 +634,7 @@ def test_names_with_control_characters_reach_neither_screen_nor_drawing(tmp_path
     run = hubel.fit(folder, output=tmp_path / "run", **{**SMALL, "epochs": 1})
     judged = run.evaluate()
     assert "\x1b" not in (judged.report.parent / "figures" / "confusion.svg").read_text()
-    show_evaluation(judged.evaluation, str(judged.report))
+    show_judged(judged.evaluation, str(judged.report))
     show_predictions(run.predict(folder))
     assert "\x1b" not in capsys.readouterr().out
 

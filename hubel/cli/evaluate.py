@@ -39,10 +39,6 @@ def evaluate(
     if json:
         print(json_module.dumps(judged.to_json()))
     else:
-        from hubel.cli.show import show_evaluation, show_localization
-        from hubel.evaluate.localization import LocalizationEvaluation
+        from hubel.cli.show import show_judged
 
-        if isinstance(judged.evaluation, LocalizationEvaluation):
-            show_localization(judged.evaluation, str(judged.report))
-        else:
-            show_evaluation(judged.evaluation, str(judged.report))
+        show_judged(judged.evaluation, str(judged.report))

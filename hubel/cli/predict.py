@@ -1,14 +1,19 @@
-"""`hubel predict RUN PATH…`: class and probability of each file."""
+"""`hubel predict RUN PATH…`: what the network sees in each file."""
 
 import csv as csv_module
 import json as json_module
 import sys
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
 from hubel.cli.options import TTA_HELP
 from hubel.cli.output import only_the_document
 from hubel.errors import UserError
+
+if TYPE_CHECKING:
+    from hubel.predict import Prediction
 
 __all__ = ["predict"]
 
@@ -30,23 +35,34 @@ def predict(
         help="Print CSV: path, class, probability, error, and the box where there is one.",
     ),
     tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
+    min_score: float | None = typer.Option(
+        None,
+        "--min-score",
+        min=0.0,
+        max=1.0,
+        help="Of a detector: leave out objects below this score (default: the one of the largest "
+        "F1 on the validation split).",
+        show_default=False,
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Say what the network sees in each file."""
     from hubel import api
 
     with only_the_document(json or csv):
-        predictions = api.load(run, model=model).predict(*paths, tta=tta)
+        predictions = api.load(run, model=model).predict(*paths, tta=tta, min_score=min_score)
     if json:
         document = {"run": run, "predictions": [p.to_json() for p in predictions]}
         print(json_module.dumps(document))
     elif csv:
         writer = csv_module.writer(sys.stdout)
-        sides = ("left", "top", "right", "bottom") if any(p.box for p in predictions) else ()
+        boxed = any(p.box or p.objects for p in predictions)
+        sides = ("left", "top", "right", "bottom") if boxed else ()
         writer.writerow(("path", "class", "probability", "error", *sides))
         for p in predictions:
-            box = p.box or ("",) * len(sides)
-            writer.writerow((p.path, p.label or "", p.probability or "", p.error or "", *box))
+            for label, score, box in _rows(p):
+                sided = box or ("",) * len(sides)
+                writer.writerow((p.path, label or "", score or "", p.error or "", *sided))
     else:
         from hubel.cli.show import show_predictions
 
@@ -57,3 +73,11 @@ def predict(
             f"{len(broken)} of {len(predictions)} files could not be read (first: "
             f"'{broken[0].path}': {broken[0].error}); mend or leave them out"
         )
+
+
+def _rows(p: "Prediction") -> Iterator[tuple[str | None, float | None, Sequence[float] | None]]:
+    """Class, probability or score, and box: one for a file, or one for each of its objects."""
+    if not p.objects:
+        yield p.label, p.probability, p.box
+    for found in p.objects or ():
+        yield found.label, found.score, found.box

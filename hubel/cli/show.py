@@ -1,5 +1,6 @@
 """Results as a person reads them, on stdout."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from hubel.errors import printable
 from hubel.python_file import is_own_file
 
 if TYPE_CHECKING:
+    from hubel.evaluate.detection import DetectionEvaluation
     from hubel.evaluate.localization import LocalizationEvaluation
     from hubel.evaluate.result import Evaluation
+    from hubel.evaluate.run import AnyEvaluation
     from hubel.predict import Prediction
 
-__all__ = ["percent", "show_evaluation", "show_localization", "show_predictions", "show_result"]
+__all__ = ["percent", "show_judged", "show_predictions", "show_result"]
 
 
 def percent(share: float) -> str:
@@ -25,16 +28,11 @@ def percent(share: float) -> str:
 
 def show_result(result: dict[str, Any]) -> None:
     """The closing lines of a fit."""
-    metrics = result["metrics"]
-    score = _SCORES[result["task"]]
-    low, high = metrics[f"{score}_interval"]
+    from hubel.tasks import TASKS
+
     console = Console(soft_wrap=True, highlight=False)
-    console.print(
-        f"{percent(metrics[score])} of {metrics['n']} validation samples"
-        f"{_MEANING[result['task']]} (95 % interval {100 * low:.1f}–{100 * high:.1f})",
-        style="bold",
-        markup=False,
-    )
+    headline = TASKS[result["task"]].headline(result["metrics"])
+    console.print(headline, style="bold", markup=False)
     console.print(
         f"{result['model']}, {result['epochs']} epochs (best: {result['best_epoch']}), "
         f"{result['seconds']:.0f} s, {result['images_per_s']:,.0f} images/s, {result['engine']}",
@@ -45,12 +43,23 @@ def show_result(result: dict[str, Any]) -> None:
     console.print(f"next: hubel evaluate {result['run']}{own}", markup=False)
 
 
-_SCORES = {"classify": "top1", "localize": "located"}
-_MEANING = {"classify": "", "localize": " have the right class and an IoU of at least 0.5"}
+def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
+    """The figures with their intervals, the classes from worst to best, the report's place."""
+    from hubel.evaluate.detection import DetectionEvaluation
+    from hubel.evaluate.localization import LocalizationEvaluation
+
+    if isinstance(evaluation, LocalizationEvaluation):
+        _show_localization(evaluation, report)
+    elif isinstance(evaluation, DetectionEvaluation):
+        _show_detection(evaluation, report)
+    else:
+        _show_classification(evaluation, report)
+
+
 _MOST_CLASSES = 30  # in the terminal; the report has all
 
 
-def show_evaluation(evaluation: "Evaluation", report: str) -> None:
+def _show_classification(evaluation: "Evaluation", report: str) -> None:
     """Accuracy with its interval, the classes from worst to best, and the report's place."""
     console = Console(highlight=False)
     m = evaluation.metrics
@@ -90,7 +99,7 @@ def show_evaluation(evaluation: "Evaluation", report: str) -> None:
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 
-def show_localization(evaluation: "LocalizationEvaluation", report: str) -> None:
+def _show_localization(evaluation: "LocalizationEvaluation", report: str) -> None:
     """Class and place with their intervals, the classes from worst to best, the report's place."""
     console = Console(highlight=False)
     m = evaluation.metrics
@@ -121,8 +130,48 @@ def show_localization(evaluation: "LocalizationEvaluation", report: str) -> None
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 
+def _show_detection(evaluation: "DetectionEvaluation", report: str) -> None:
+    """Average precision, the errors by kind, the classes from worst to best, the report's place."""
+    from hubel.evaluate.box_errors import KINDS
+
+    console = Console(highlight=False)
+    m, point = evaluation.metrics, evaluation.operating_point
+    if m.map50 is not None and m.map50_interval is not None:
+        low, high = m.map50_interval
+        console.print(
+            f"mAP50 {m.map50:.3f} on {evaluation.n} samples of split '{evaluation.split}' "
+            f"(95 % interval {low:.3f}–{high:.3f}), mAP50-95 {m.map50_95:.3f}",
+            style="bold",
+            markup=False,
+        )
+    if point is not None:
+        console.print(
+            f"at scores from {point.min_score:.2f}: precision {percent(point.precision)}, "
+            f"recall {percent(point.recall)}, F1 {point.f1:.3f}",
+            markup=False,
+        )
+    counts = {kind: getattr(evaluation.errors, kind) for kind in KINDS}
+    errors = ", ".join(f"{kind} {count}" for kind, count in counts.items() if count)
+    console.print(f"errors: {errors or 'none'}", markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
+    for name in ("boxes", "AP50", "AP50-95", "missed", "wrong"):
+        table.add_column(name, justify="right")
+    for c in sorted(evaluation.per_class, key=lambda c: -1.0 if c.ap50 is None else c.ap50)[
+        :_MOST_CLASSES
+    ]:
+        shown = ("–" if f is None else f"{f:.3f}" for f in (c.ap50, c.ap50_95))
+        wrong = c.errors.total - c.errors.missed
+        table.add_row(Text(printable(c.name)), str(c.n), *shown, str(c.errors.missed), str(wrong))
+    console.print(table)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
 def show_predictions(predictions: "Sequence[Prediction]") -> None:
     """One line a file."""
+    if any(p.objects is not None for p in predictions):
+        _show_objects(predictions)
+        return
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("class", overflow="fold")
@@ -135,4 +184,17 @@ def show_predictions(predictions: "Sequence[Prediction]") -> None:
         label = p.label or f"unreadable: {p.error}"
         box = [", ".join(f"{side:.1f}" for side in p.box or ())] if boxed else []
         table.add_row(Text(printable(p.path)), Text(printable(label)), probability, *box)
+    Console(highlight=False).print(table)
+
+
+def _show_objects(predictions: "Sequence[Prediction]") -> None:
+    """How many objects of each class a file has; --json and --csv have their boxes."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("objects", overflow="fold")
+    for p in predictions:
+        counts = Counter(found.label for found in p.objects or ())
+        said = ", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none"
+        said = f"unreadable: {p.error}" if p.error else said
+        table.add_row(Text(printable(p.path)), Text(printable(said)))
     Console(highlight=False).print(table)

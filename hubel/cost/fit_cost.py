@@ -12,7 +12,7 @@ import torch
 from hubel.config import FitConfig
 from hubel.cost.predict import Estimate, Prediction
 from hubel.data.augment import Augment
-from hubel.data.cache import Problem
+from hubel.data.cache import Problem, Store
 from hubel.data.cache_build import look
 from hubel.data.ingest import Reader, num_workers
 from hubel.data.loader import Loader, batches_of
@@ -154,6 +154,7 @@ class _Drawn:
     problems: list[Problem] = field(default_factory=list)
     fingerprint: str = ""
     notes: list[str] = field(default_factory=list)
+    masks: Store | None = None
 
     def gather(self, indices: torch.Tensor) -> torch.Tensor:
         assert self.pixels is not None  # noqa: S101

@@ -47,6 +47,8 @@ class Store(Protocol):
     channels: uint8 (n,): the sample's own channels as decoded; 0 if unreadable.
     fingerprint: hex digest of the whole data set's content (ids, targets, digests).
     notes: sentences for the user ("1 of 90 pictures has another size: stored at 32×32").
+    masks: of a source with masks, their store at the same size: (n, *size, 1) uint8 classes. A
+        sample is readable if both are.
     """
 
     size: tuple[int, ...]
@@ -59,6 +61,7 @@ class Store(Protocol):
     channels: npt.NDArray[np.uint8]
     fingerprint: str
     notes: list[str]
+    masks: "Store | None"
 
     def gather(self, indices: torch.Tensor) -> torch.Tensor:
         """Samples `indices` (b,) int64 as one tensor (b, *size, in_channels)."""
@@ -87,6 +90,25 @@ def open_store(
     Raises `UserError` if nothing can be read, if `size` does not fit the data, or if the
     cache folder cannot be written or is too small.
     """
+    store = _open_pixels(source, size, cache, cache_dir, progress)
+    if source.masks is not None:
+        masks = _open_pixels(source.masks, store.size, cache, cache_dir, progress)
+        pictures = dict(zip(source.masks.ids, source.ids, strict=True))
+        store.join(masks, [Problem(pictures[p.id], _of_mask(p)) for p in masks.problems])
+    return store
+
+
+def _of_mask(problem: Problem) -> str:
+    return f"its mask '{problem.id}': {problem.reason}"
+
+
+def _open_pixels(
+    source: Source,
+    size: tuple[int, ...] | None,
+    cache: bool,
+    cache_dir: Path | None,
+    progress: Progress | None,
+) -> "_CachedStore | _StreamedStore":
     dims = source.info.spatial_dims
     if size is not None and (len(size) != dims or min(size) < 1):
         raise UserError(
@@ -104,7 +126,11 @@ def open_store(
 
 def _fingerprint(source: Source, digests: npt.NDArray[np.bytes_]) -> str:
     columns = (list(source.ids), source.targets.tolist(), source.splits.tolist())
-    return key_of(list(source.info.classes), *columns, tail=digests.tobytes())
+    tail = digests.tobytes()
+    if source.boxes is not None:
+        boxes = source.boxes
+        tail += b"".join(c.tobytes() for c in (boxes.starts, boxes.classes, boxes.corners))
+    return key_of(list(source.info.classes), *columns, tail=tail)
 
 
 class _KnownStore:
@@ -122,6 +148,17 @@ class _KnownStore:
         self.channels = columns.channels
         self.fingerprint = _fingerprint(source, self.digests)
         self.notes = notes + layout_notes(layout, columns.sizes, columns.channels)
+        self.masks: Store | None = None
+
+    def join(self, masks: "_CachedStore | _StreamedStore", problems: list[Problem]) -> None:
+        """Take the samples' masks, and their problems: where either cannot be read there is no
+        sample.
+        """
+        self.masks = masks
+        known = {p.id for p in self.problems}
+        self.problems = self.problems + [p for p in problems if p.id not in known]
+        self.readable = self.readable & masks.readable
+        self.fingerprint = key_of([self.fingerprint, masks.fingerprint], tail=b"")
 
 
 class _CachedStore(_KnownStore):

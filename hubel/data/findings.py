@@ -6,7 +6,9 @@ from itertools import chain
 import numpy as np
 
 from hubel.data.inspection import Headline, Inspection
+from hubel.data.label_findings import annotations, box_findings, mask_findings
 from hubel.data.measure import FAINT
+from hubel.data.sentences import counted, is_are, named, plural_of, share_of
 from hubel.data.source import SPLITS
 from hubel.stats import wilson_interval
 
@@ -22,13 +24,22 @@ UNEVEN, VERY_UNEVEN = 3.0, 10.0
 """Largest class over smallest that is worth a note, and that is worth a warning."""
 FEW_TO_LEARN = 20
 """Training samples of a class below which little can be learned of it."""
+JUDGE_BY = {
+    "class": "Judge by balanced accuracy and macro F1; --class-weights or --balanced-sampling "
+    "help the small ones.",
+    "boxes": "Judge by the average precision of each class and not by the boxes found in all.",
+    "mask": "Judge by the IoU of each class and its mean, and not by pixel accuracy.",
+}
 WIDE_INTERVAL = 0.03
 """Half width of the 95 % interval of an accuracy of 90 % that is worth a note."""
 
 
 def headlines(seen: Inspection) -> list[Headline]:
     """Everything worth saying about a data set, sorted by severity."""
-    parts = (_leaks, _files, _labels, _near, _classes, _empty, _stored, _spare, _judging)
+    parts = (
+        *(_leaks, _files, annotations, _labels, _near, _classes, box_findings, mask_findings),
+        *(_empty, _stored, _spare, _judging),
+    )
     found = list(chain.from_iterable(part(seen) for part in parts))
     found.sort(key=lambda headline: SEVERITIES.index(headline.severity))
     if all(headline.severity == "info" for headline in found):
@@ -45,29 +56,6 @@ def headlines(seen: Inspection) -> list[Headline]:
     return found
 
 
-def _count(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _share(part: int, whole: int) -> str:
-    """The share in per cent; never "0.0 %" or "100.0 %" unless it is none or all."""
-    percent = 100 * part / max(1, whole)
-    if 0 < percent < 0.1:
-        return "< 0.1 %"
-    if 99.9 < percent < 100:
-        return "> 99.9 %"
-    return f"{percent:.1f} %"
-
-
-def _named(names: list[str], most: int = 3) -> str:
-    shown = ", ".join(f"'{name}'" for name in names[:most])
-    return shown + (f" and {len(names) - most:,} more" if len(names) > most else "")
-
-
 def _leaks(seen: Inspection) -> Iterator[Headline]:
     totals = seen.split_counts()
     for name in ("test", "val"):
@@ -81,8 +69,8 @@ def _leaks(seen: Inspection) -> Iterator[Headline]:
                 )
             yield Headline(
                 "error",
-                f"Leak: {count:,} of {_count(totals[name], f'{name} {seen.noun}')} "
-                f"({_share(count, totals[name])}) "
+                f"Leak: {count:,} of {counted(totals[name], f'{name} {seen.noun}')} "
+                f"({share_of(count, totals[name])}) "
                 f"{'is an exact copy' if count == 1 else 'are exact copies'} of training "
                 f"{seen.noun}s.",
                 remedy,
@@ -91,7 +79,7 @@ def _leaks(seen: Inspection) -> Iterator[Headline]:
     if seen.exact.val_in_test:
         yield Headline(
             "warning",
-            f"{_count(seen.exact.val_in_test, f'test {seen.noun}')} "
+            f"{counted(seen.exact.val_in_test, f'test {seen.noun}')} "
             f"{'is an exact copy' if seen.exact.val_in_test == 1 else 'are exact copies'} of "
             f"val {seen.noun}s.",
             "The test split then judges on what the network was chosen by; take them out of val.",
@@ -111,7 +99,7 @@ def _files(seen: Inspection) -> Iterator[Headline]:
         first = seen.problems[0]
         yield Headline(
             "error" if many else "warning",
-            f"{broken:,} of {_count(seen.num_samples, seen.noun)} cannot be read "
+            f"{broken:,} of {counted(seen.num_samples, seen.noun)} cannot be read "
             f"(first: {first.id}: {first.reason}).",
             "Mend or remove them; fit refuses a split with more than 1 % of such, unless told "
             "--allow corrupt."
@@ -126,8 +114,8 @@ def _files(seen: Inspection) -> Iterator[Headline]:
         first_wrong = wrong[0]
         yield Headline(
             "info",
-            f"{_count(len(wrong), 'file')} {_is(len(wrong))} not of the type that the name says "
-            f"(first: {first_wrong.id} is {first_wrong.found}).",
+            f"{counted(len(wrong), 'file')} {is_are(len(wrong))} not of the type that the name "
+            f"says (first: {first_wrong.id} is {first_wrong.found}).",
             "They are read by content; rename them for programs that go by the name.",
             "files",
         )
@@ -152,7 +140,7 @@ def _files(seen: Inspection) -> Iterator[Headline]:
         if indices:
             verb = "has" if len(indices) == 1 else "have"
             yield Headline(
-                "info", f"{_count(len(indices), 'file')} {verb} {what}.", remedy, "files"
+                "info", f"{counted(len(indices), 'file')} {verb} {what}.", remedy, "files"
             )
 
 
@@ -160,14 +148,15 @@ def _labels(seen: Inspection) -> Iterator[Headline]:
     groups = seen.exact.conflicts
     if groups:
         example = groups[0]
-        first = example[0]
-        other = example[seen.targets[example] != seen.targets[first]][0]
-        names = seen.classes[seen.targets[first]], seen.classes[seen.targets[other]]
+        verb = "is" if seen.labels == "class" else "holds"
+        first, *rest = example.tolist()
+        label = seen.label(first)
+        other = next(i for i in rest if seen.label(i) != label)
         yield Headline(
             "error",
-            f"{_count(len(groups), seen.noun)} {_is(len(groups))} there more than once with "
-            f"different labels (first: {seen.ids[first]} is '{names[0]}', {seen.ids[other]} is "
-            f"'{names[1]}').",
+            f"{counted(len(groups), seen.noun)} {is_are(len(groups))} there more than once with "
+            f"different labels (first: {seen.ids[first]} {verb} '{label}', {seen.ids[other]} "
+            f"{verb} '{seen.label(other)}').",
             "Keep the right label and remove the other copies.",
             "copies",
         )
@@ -185,9 +174,9 @@ def _near(seen: Inspection) -> Iterator[Headline]:
         many = count > NEAR_SHARE * totals[name] and (name == "test" or not totals["test"])
         yield Headline(
             "warning" if many else "info",
-            f"{count:,} of {_count(totals[name], f'{name} {seen.noun}')} "
-            f"({_share(count, totals[name])}) {'looks' if count == 1 else 'look'} like a training "
-            f"{seen.noun}.",
+            f"{count:,} of {counted(totals[name], f'{name} {seen.noun}')} "
+            f"({share_of(count, totals[name])}) {'looks' if count == 1 else 'look'} like a "
+            f"training {seen.noun}.",
             "Look at the pairs; where they are copies, figures are too good: put copies on one "
             "side by a group column in a CSV manifest."
             if name == "test" or not seen.near.leaked["test"]
@@ -198,7 +187,7 @@ def _near(seen: Inspection) -> Iterator[Headline]:
         count = seen.near.num_conflicts
         yield Headline(
             "warning",
-            f"{_count(count, 'pair')} of {seen.noun}s that look the same "
+            f"{counted(count, 'pair')} of {seen.noun}s that look the same "
             f"{'has' if count == 1 else 'have'} different labels.",
             "One of each pair is likely labelled wrongly: look at them.",
             "near",
@@ -208,37 +197,40 @@ def _near(seen: Inspection) -> Iterator[Headline]:
 def _classes(seen: Inspection) -> Iterator[Headline]:
     for row, name in enumerate(SPLITS):
         absent = [seen.classes[k] for k in np.flatnonzero(seen.counts[row] == 0)]
-        if absent and seen.counts[row].sum():
+        if absent and seen.num_of_split[row]:
             what = "nothing can be learned of" if name == "train" else "nothing judges"
             yield Headline(
                 "error" if name == "train" else "warning",
                 f"{len(absent):,} of {len(seen.classes):,} classes "
-                f"{'has' if len(absent) == 1 else 'have'} no {name} {seen.noun} "
-                f"({_named(absent)}).",
+                f"{'has' if len(absent) == 1 else 'have'} no {name} {seen.unit} "
+                f"({named(absent)}).",
                 f"Add some, or take the class away: {what} it.",
                 "classes",
             )
-    trained = seen.counts[0]
+    # Of masks, what tells is in how many samples a class is seen, not on how many pixels.
+    trained = seen.counts[0] if seen.masks is None else seen.masks.samples[0]
+    unit = seen.unit if seen.masks is None else seen.noun
     few = [seen.classes[k] for k in np.flatnonzero((trained > 0) & (trained < FEW_TO_LEARN))]
     if few:
         yield Headline(
             "warning",
             f"{len(few):,} of {len(seen.classes):,} classes "
             f"{'has' if len(few) == 1 else 'have'} fewer than {FEW_TO_LEARN} training "
-            f"{seen.noun}s ({_named(few)}).",
+            f"{plural_of(unit)} ({named(few)}).",
             "Collect more of them; their figures will be little more than chance.",
             "classes",
         )
     ratio = seen.balance.ratio
     if ratio is not None and ratio >= UNEVEN:
         balance = seen.balance
+        # Sky covers more than poles in every street: of pixels that is no fault.
+        bad = ratio >= VERY_UNEVEN and seen.labels != "mask"
         yield Headline(
-            "warning" if ratio >= VERY_UNEVEN else "info",
-            f"The largest class ('{balance.largest}', {balance.num_largest:,}) has {ratio:.1f} "
-            f"times the training {seen.noun}s of the smallest ('{balance.smallest}', "
+            "warning" if bad else "info",
+            f"The largest class ('{balance.largest}', {balance.num_largest:,}) has {ratio:,.1f} "
+            f"times the training {plural_of(seen.unit)} of the smallest ('{balance.smallest}', "
             f"{balance.num_smallest:,}).",
-            "Judge by balanced accuracy and macro F1; --class-weights or --balanced-sampling help "
-            "the small ones.",
+            JUDGE_BY[seen.labels],
             "classes",
         )
 
@@ -248,7 +240,7 @@ def _empty(seen: Inspection) -> Iterator[Headline]:
     if constant:
         yield Headline(
             "warning",
-            f"{_count(constant, seen.noun)} {_is(constant)} of one single value "
+            f"{counted(constant, seen.noun)} {is_are(constant)} of one single value "
             f"(first: {seen.ids[seen.pixels.constant[0]]}).",
             "There is nothing in them to learn from: remove them.",
             "empty",
@@ -256,7 +248,7 @@ def _empty(seen: Inspection) -> Iterator[Headline]:
     if faint:
         yield Headline(
             "warning",
-            f"{_count(faint, seen.noun)} {_is(faint)} nearly empty: standard deviation below "
+            f"{counted(faint, seen.noun)} {is_are(faint)} nearly empty: standard deviation below "
             f"{100 * FAINT:.1f} % of the range (first: {seen.ids[seen.pixels.faint[0]]}).",
             "Look whether anything can be seen in them.",
             "empty",
@@ -279,7 +271,7 @@ def _stored(seen: Inspection) -> Iterator[Headline]:
     if seen.in_channels > 1 and grey:
         yield Headline(
             "info",
-            f"{grey:,} of {_count(seen.num_readable, seen.noun)} {_is(grey)} grey among "
+            f"{grey:,} of {counted(seen.num_readable, seen.noun)} {is_are(grey)} grey among "
             f"{seen.in_channels} channels: stored with the grey repeated.",
             "",
             "pixels",
@@ -291,15 +283,15 @@ def _spare(seen: Inspection) -> Iterator[Headline]:
         spare = seen.exact.num_spare
         yield Headline(
             "info",
-            f"{_count(spare, seen.noun)} {_is(spare)} spare: exact copies of others, in "
-            f"{_count(len(seen.exact.groups), 'group')}.",
+            f"{counted(spare, seen.noun)} {is_are(spare)} spare: exact copies of others, in "
+            f"{counted(len(seen.exact.groups), 'group')}.",
             "Remove them, or know that the copied ones weigh more.",
             "copies",
         )
     if seen.near is not None and len(seen.near.pairs):
         yield Headline(
             "info",
-            f"{_count(len(seen.near.pairs), 'pair')} of {seen.noun}s look the same, within a "
+            f"{counted(len(seen.near.pairs), 'pair')} of {seen.noun}s look the same, within a "
             f"split or across.",
             "",
             "near",
@@ -307,6 +299,8 @@ def _spare(seen: Inspection) -> Iterator[Headline]:
 
 
 def _judging(seen: Inspection) -> Iterator[Headline]:
+    if seen.labels != "class":
+        return
     totals = seen.split_counts()
     name = "test" if totals["test"] else "val"
     count = totals[name]
@@ -315,7 +309,7 @@ def _judging(seen: Inspection) -> Iterator[Headline]:
     if half > WIDE_INTERVAL:
         yield Headline(
             "info",
-            f"With {_count(count, f'{name} {seen.noun}')} an accuracy of 90 % is known to about "
+            f"With {counted(count, f'{name} {seen.noun}')} an accuracy of 90 % is known to about "
             f"±{100 * half:.0f} points only.",
             "Differences smaller than that mean nothing; more judge more finely.",
             "classes",

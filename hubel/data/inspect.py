@@ -7,18 +7,20 @@ import numpy.typing as npt
 
 from hubel.data.boxed import BoxedSource
 from hubel.data.boxes import Fault
-from hubel.data.cache import Progress, Store
+from hubel.data.cache import Progress, Store, open_store
 from hubel.data.duplicates import CopyGroups, group_copies, groups_of_copies
 from hubel.data.findings import headlines
 from hubel.data.headers import holds_files, scan_files
 from hubel.data.inspection import Balance, ExactCopies, Headline, Inspection, NearPairs, SizeFacts
 from hubel.data.leaks import Leaks, conflicting, leaks
 from hubel.data.measure import measure_pixels
+from hubel.data.measure_boxes import measure_boxes
+from hubel.data.measure_masks import measure_masks
 from hubel.data.near import near_copies
 from hubel.data.source import SPLITS, Source
 from hubel.data.split import Split
 
-__all__ = ["Headline", "Inspection", "Leaks", "inspect", "leaks", "sample_grid"]
+__all__ = ["Headline", "Inspection", "Leaks", "examples", "inspect", "leaks", "sample_grid"]
 
 Indices = npt.NDArray[np.int64]
 
@@ -38,16 +40,35 @@ def inspect(
     near: also look for near copies; it takes the longest (about 20 s for 60,000 pictures on
         two cores).
     progress: called with ("measuring", done, total) and the like.
+
+    Masks are read through a store of their own, of the size of `store`, which a fit opens too;
+    it is kept in the cache where `store` is. Raises `UserError` if none can be read.
     """
     classes = source.info.classes
     readable = np.flatnonzero(store.readable)
     pixels = measure_pixels(store, readable, split.train, progress)
     split_of = np.full(len(source), "", "<U5")
     counts = np.zeros((len(SPLITS), len(classes)), np.int64)
+    num_of_split = np.zeros(len(SPLITS), np.int64)
     for row, name in enumerate(SPLITS):
         members = getattr(split, name)
         split_of[members] = name
+        num_of_split[row] = len(members)
         counts[row] = np.bincount(source.targets[members], minlength=len(classes))
+    faults = _faults(source, store)
+    boxes = masks = None
+    if source.boxes is not None:
+        boxes = measure_boxes(source.boxes, store, split_of, len(classes))
+        counts = boxes.counts
+    elif source.masks is not None:
+        cached = store.pixels is not None
+        drawn = open_store(source.masks, size=store.size, cache=cached, progress=progress)
+        faults += [Fault(p.id, f"the mask cannot be used: {p.reason}") for p in drawn.problems]
+        masks = measure_masks(drawn, store.readable, split_of, len(classes), progress)
+        counts = masks.counts
+    # What samples are compared by: their class, or the set of classes in them.
+    facts = boxes or masks
+    kinds = source.targets if facts is None else _kinds(facts.present)
     copies = group_copies(store.digests, store.readable)
     own, channel_counts = np.unique(store.channels[readable], return_counts=True)
     where, num_unreadable = np.unique(source.splits[~store.readable], return_counts=True)
@@ -57,9 +78,13 @@ def inspect(
         format=source.info.format,
         spatial_dims=source.info.spatial_dims,
         classes=classes,
+        labels=source.info.labels,
         num_samples=len(source),
         num_readable=len(readable),
+        num_of_split=num_of_split,
         counts=counts,
+        boxes=boxes,
+        masks=masks,
         unreadable=dict(zip(where.tolist(), num_unreadable.tolist(), strict=True)),
         split_drawn=bool((source.splits[split.test] == "").any()),
         sizes=_size_facts(store, readable),
@@ -69,8 +94,8 @@ def inspect(
         balance=_balance(classes, counts[0]),
         files=files,
         problems=list(store.problems),
-        faults=_faults(source, store),
-        exact=_exact_copies(source, copies, split_of),
+        faults=faults,
+        exact=_exact_copies(kinds, copies, split_of),
         near=_near_pairs(source, store, copies, split_of, progress) if near else None,
         notes=[*source.notes, *store.notes, *split.notes],
         headlines=[],
@@ -91,6 +116,31 @@ def sample_grid(source: Source, store: Store, per_class: int, seed: int = 0) -> 
     return [np.sort(part[:per_class]) for part in np.split(shuffled[order], borders)]
 
 
+def examples(
+    present: npt.NDArray[np.bool_], usable: npt.NDArray[np.bool_], per_class: int, seed: int = 0
+) -> list[Indices]:
+    """For each class up to `per_class` usable samples that hold it, drawn at random, ascending.
+
+    `present` (n, k) says what each of the n samples holds. The rarest class chooses first, and
+    none takes a sample that is shown already while there are others.
+    """
+    rng = np.random.default_rng(seed)
+    shuffled = rng.permutation(np.flatnonzero(usable))
+    taken = np.zeros(len(usable), np.int64)
+    chosen: list[Indices] = [np.zeros(0, np.int64)] * present.shape[1]
+    for k in np.argsort(present[usable].sum(axis=0), kind="stable").tolist():
+        holding = shuffled[present[shuffled, k]]
+        fresh_first = holding[np.argsort(taken[holding], kind="stable")]
+        chosen[k] = np.sort(fresh_first[:per_class])
+        taken[chosen[k]] += 1
+    return chosen
+
+
+def _kinds(present: npt.NDArray[np.bool_]) -> Indices:
+    """One number (n,) for each set of classes that occurs."""
+    return np.unique(present, axis=0, return_inverse=True)[1].reshape(-1).astype(np.int64)
+
+
 def _size_facts(store: Store, readable: Indices) -> SizeFacts:
     own = store.sizes[readable].astype(np.int64)
     sizes, counts = np.unique(own, axis=0, return_counts=True)
@@ -108,7 +158,7 @@ def _size_facts(store: Store, readable: Indices) -> SizeFacts:
 
 def _balance(classes: tuple[str, ...], counts: Indices) -> Balance:
     most, least = int(counts.argmax()), int(counts.argmin())
-    shares = counts[counts > 0] / counts.sum()
+    shares = counts[counts > 0] / max(1, int(counts.sum()))
     entropy = float(-(shares * np.log(shares)).sum())
     return Balance(
         largest=classes[most],
@@ -130,7 +180,7 @@ def _faults(source: Source, store: Store) -> list[Fault]:
 
 
 def _exact_copies(
-    source: Source, copies: CopyGroups, split_of: npt.NDArray[np.str_]
+    kinds: Indices, copies: CopyGroups, split_of: npt.NDArray[np.str_]
 ) -> ExactCopies:
     groups = groups_of_copies(copies, np.ones(len(copies.first), np.bool_))
     groups.sort(key=lambda group: _rank(split_of[group]))
@@ -141,7 +191,7 @@ def _exact_copies(
         num_spare=sum(len(group) - 1 for group in groups),
         leaked={name: int((in_train & (split_of == name)).sum()) for name in ("val", "test")},
         val_in_test=int((in_val & (split_of == "test")).sum()),
-        conflicts=conflicting(copies, source.targets),
+        conflicts=conflicting(copies, kinds),
     )
 
 
@@ -187,6 +237,9 @@ def _near_pairs(
         alike=found.alike[order],
         mirrored=found.mirrored[order],
         leaked=leaked,
-        num_conflicts=int((labels[:, 0] != labels[:, 1]).sum()),
+        # Two views of a street may well hold different things.
+        num_conflicts=int((labels[:, 0] != labels[:, 1]).sum())
+        if source.info.labels == "class"
+        else 0,
         num_compared=found.num_compared,
     )

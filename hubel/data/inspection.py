@@ -11,7 +11,10 @@ from hubel.data.boxes import Fault
 from hubel.data.cache import Problem
 from hubel.data.headers import FileFacts
 from hubel.data.measure import PixelFacts
-from hubel.data.source import SPLITS
+from hubel.data.measure_boxes import BoxFacts
+from hubel.data.measure_masks import MaskFacts
+from hubel.data.sentences import plural_of
+from hubel.data.source import SPLITS, Labelling
 
 __all__ = [
     "Balance",
@@ -81,7 +84,8 @@ class Balance:
 
     Attributes
     ----------
-    largest, smallest: class names; num_largest, num_smallest: their training samples.
+    largest, smallest: class names; num_largest, num_smallest: their training samples, boxes or
+        pixels.
     ratio: largest over smallest; None if the smallest has none.
     evenness: entropy of the class shares over its greatest possible value, ln k: 1 where all
         classes are equal, 0 where one has everything (Pielou, 1966, Journal of Theoretical
@@ -144,17 +148,22 @@ class Inspection:
     Attributes
     ----------
     name: what was inspected: a path, or an embedded set's name.
-    format, spatial_dims, classes: as in `SourceInfo`.
+    format, spatial_dims, classes, labels: as in `SourceInfo`.
     num_samples, num_readable: with and without unreadable ones.
-    counts: int64 (3, num_classes): readable samples of train, val and test by class.
+    num_of_split: int64 (3,): readable samples of train, val and test.
+    counts: int64 (3, num_classes): of train, val and test by class the readable samples, their
+        boxes or the pixels of their masks, as `unit` says.
+    boxes, masks: None where samples are labelled otherwise.
     unreadable: unreadable samples by the split that the data give ("" where they give none).
     split_drawn: whether the test split was drawn by hubel and is not the data's own.
     in_channels: channels as stored; channels: counts by a sample's own channels.
     files: None where samples are not picture files.
     near: None if near copies were not looked for.
     problems: unreadable samples with the reason.
-    faults: annotations that were mended or passed over, with the reason.
-    split_of, ids, targets: split ("" if in none), id and class of every sample.
+    faults: annotations that were mended or passed over, and masks that cannot be used, with
+        the reason.
+    split_of, ids, targets: split ("" if in none), id and class of every sample; of samples with
+        boxes or masks the class means nothing (see `label`).
     headlines: the findings, most severe first.
     """
 
@@ -162,9 +171,13 @@ class Inspection:
     format: str
     spatial_dims: int
     classes: tuple[str, ...]
+    labels: Labelling
     num_samples: int
     num_readable: int
+    num_of_split: Indices
     counts: Indices
+    boxes: BoxFacts | None
+    masks: MaskFacts | None
     unreadable: dict[str, int]
     split_drawn: bool
     sizes: SizeFacts
@@ -188,9 +201,31 @@ class Inspection:
         """What a sample is: "picture" or "volume"."""
         return "picture" if self.spatial_dims == 2 else "volume"
 
+    @property
+    def unit(self) -> str:
+        """What `counts` counts: "picture" or "volume", "box", "pixel" or "voxel"."""
+        if self.labels == "boxes":
+            return "box"
+        if self.labels == "mask":
+            return "pixel" if self.spatial_dims == 2 else "voxel"
+        return self.noun
+
+    @property
+    def present(self) -> npt.NDArray[np.bool_] | None:
+        """The classes (n, k) in each sample with boxes or a mask; None where it has one."""
+        facts = self.boxes or self.masks
+        return None if facts is None else facts.present
+
+    def label(self, i: int) -> str:
+        """What sample `i` is labelled with, in words: its class, or all classes in it."""
+        if self.present is None:
+            return self.classes[int(self.targets[i])]
+        names = [self.classes[k] for k in np.flatnonzero(self.present[i])]
+        return ", ".join(names) or "nothing"
+
     def split_counts(self) -> dict[str, int]:
         """Readable samples of each split."""
-        return dict(zip(SPLITS, self.counts.sum(axis=1).tolist(), strict=True))
+        return dict(zip(SPLITS, self.num_of_split.tolist(), strict=True))
 
     def to_json(self) -> dict[str, Any]:
         """Everything as one JSON-ready dictionary; samples are named by id."""
@@ -200,6 +235,7 @@ class Inspection:
             "spatial_dims": self.spatial_dims,
             "num_samples": self.num_samples,
             "num_readable": self.num_readable,
+            "labels": self.labels,
             "classes": list(self.classes),
             "splits": self.split_counts(),
             "split_drawn": self.split_drawn,
@@ -207,6 +243,9 @@ class Inspection:
                 split: dict(zip(self.classes, row, strict=True))
                 for split, row in zip(SPLITS, self.counts.tolist(), strict=True)
             },
+            "counted": plural_of(self.unit),
+            "boxes": None if self.boxes is None else self.boxes.to_json(self.classes),
+            "masks": None if self.masks is None else self.masks.to_json(self.classes),
             "balance": asdict(self.balance),
             "sizes": self.sizes.to_json(),
             "in_channels": self.in_channels,

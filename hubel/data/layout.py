@@ -19,6 +19,8 @@ LOOK = 512
 SMALLEST, STEP = 32, 32
 LARGEST = {2: 224, 3: 64}
 """Bounds in pixels of a size that hubel chooses itself, by spatial dims."""
+PLACED_AREA, PLACED_STEP = 240 * 320, 16
+"""The same for pictures whose places matter: with boxes or masks they keep their shape."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +102,15 @@ def choose_layout(
     The size is the one asked for; else the format's; else the one that all looked-at
     samples share, if no side of it is above 224 (64 for volumes); else a square (a cube):
     the largest multiple of 32 not above the median short side, within 32 to 224 (64 for volumes).
+    Pictures with boxes or masks get the median's shape instead, of an area of at most 240×320.
     """
     if size is None:
         size = info.size
     largest = LARGEST[info.spatial_dims]
     if size is None and (sizes == sizes[0]).all() and sizes[0].max() <= largest:
         size = tuple(int(s) for s in sizes[0])
+    if size is None and info.spatial_dims == 2 and info.labels != "class":
+        size = _in_shape(np.median(sizes, axis=0))
     if size is None:
         short_side = float(np.median(sizes.min(axis=1)))
         edge = int(short_side // STEP * STEP)
@@ -115,6 +120,13 @@ def choose_layout(
     dtype = "float32" if floats.any() else "uint8"
     fixed = info.in_channels is not None
     return Layout(size, in_channels, dtype, fixed, info.interpolate)
+
+
+def _in_shape(sides: npt.NDArray[np.float64]) -> tuple[int, ...]:
+    """`sides` made smaller, if need be, to at most `PLACED_AREA`, and to whole steps."""
+    scale = min(1.0, (PLACED_AREA / float(sides.prod())) ** 0.5)
+    steps = np.floor(sides * scale / PLACED_STEP + 1e-6).clip(1)
+    return tuple(int(s) for s in steps * PLACED_STEP)
 
 
 def layout_notes(

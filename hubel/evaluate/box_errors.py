@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Boxes
-from hubel.evaluate.boxes import Predictions, iou
-from hubel.evaluate.matching import ClassMatches
+from hubel.metrics.boxes import Predictions, iou
+from hubel.metrics.matching import ClassMatches
 
 __all__ = ["KINDS", "LEFT_OUT", "RIGHT", "ErrorCounts", "SortedErrors", "sort_errors"]
 

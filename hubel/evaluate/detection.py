@@ -13,20 +13,34 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Boxes
-from hubel.evaluate.box_errors import LEFT_OUT, ErrorCounts, SortedErrors, sort_errors
-from hubel.evaluate.boxes import Predictions, check_boxes
-from hubel.evaluate.matching import MAX_PREDICTIONS, ClassMatches, average_precision, match
+from hubel.evaluate.box_errors import (
+    KINDS,
+    LEFT_OUT,
+    RIGHT,
+    ErrorCounts,
+    SortedErrors,
+    sort_errors,
+)
 from hubel.evaluate.notes import absent_classes, widthless_intervals
 from hubel.evaluate.plain import lists, tuples
 from hubel.evaluate.result import Interval
+from hubel.metrics.boxes import Predictions, check_boxes
+from hubel.metrics.matching import (
+    MAX_PREDICTIONS,
+    ClassMatches,
+    OperatingPoint,
+    average_precision,
+    match,
+    operating_point,
+)
 from hubel.stats import bootstrap_interval
 
 __all__ = [
     "DetectionClass",
     "DetectionEvaluation",
     "DetectionMetrics",
-    "OperatingPoint",
     "PictureErrors",
+    "ShownBox",
     "evaluate_detection",
 ]
 
@@ -54,16 +68,6 @@ class DetectionMetrics:
 
 
 @dataclass(frozen=True)
-class OperatingPoint:
-    """The smallest score to keep for the largest F1 at IoU 0.5, all classes together."""
-
-    min_score: float
-    precision: float
-    recall: float
-    f1: float
-
-
-@dataclass(frozen=True)
 class DetectionClass:
     """One class; None marks what a class without a box lacks.
 
@@ -88,15 +92,31 @@ class DetectionClass:
 
 
 @dataclass(frozen=True)
+class ShownBox:
+    """A true box, or one predicted at the operating point, in pixels.
+
+    `score` is None for a true one. `error` is the kind of error that it is, "" where it is right
+    or, of a true one, found or difficult.
+    """
+
+    label: str
+    score: float | None
+    box: tuple[float, float, float, float]
+    error: str
+
+
+@dataclass(frozen=True)
 class PictureErrors:
     """A picture of `num_truth` boxes (without the difficult) and `num_kept` predictions at the
-    operating point, and what is wrong with them.
+    operating point, and what is wrong with them; `truth` and `kept` are the boxes.
     """
 
     id: str
     num_truth: int
     num_kept: int
     errors: ErrorCounts
+    truth: tuple[ShownBox, ...]
+    kept: tuple[ShownBox, ...]
 
 
 @dataclass(frozen=True)
@@ -141,13 +161,17 @@ class DetectionEvaluation:
         def with_errors(row: dict[str, Any]) -> dict[str, Any]:
             return {**row, "errors": ErrorCounts(**row["errors"])}
 
+        def with_boxes(row: dict[str, Any]) -> dict[str, Any]:
+            boxes = {key: tuple(ShownBox(**b) for b in row[key]) for key in ("truth", "kept")}
+            return {**with_errors(row), **boxes}
+
         return DetectionEvaluation(
             **{
                 **with_errors(values),
                 "metrics": DetectionMetrics(**values["metrics"]),
                 "operating_point": None if point is None else OperatingPoint(**point),
                 "per_class": tuple(DetectionClass(**with_errors(c)) for c in values["per_class"]),
-                "worst": tuple(PictureErrors(**with_errors(p)) for p in values["worst"]),
+                "worst": tuple(PictureErrors(**with_boxes(p)) for p in values["worst"]),
             }
         )
 
@@ -176,7 +200,7 @@ def evaluate_detection(
     """
     check_boxes(truth, predictions, classes, ids)
     precision, matches = match(truth, predictions, len(classes))
-    point = _operating_point(matches)
+    point = operating_point(matches)
     # Without a box to find every prediction is an error, whatever its score.
     errors = sort_errors(truth, predictions, matches, point.min_score if point else -np.inf)
     resampled = _Resampled(matches, len(ids), seed)
@@ -196,7 +220,7 @@ def evaluate_detection(
             _class(i, name, precision[:, :, i], matches[i], predictions, truth, errors, resampled)
             for i, name in enumerate(classes)
         ),
-        worst=_worst(truth, predictions, errors, ids),
+        worst=_worst(truth, predictions, errors, classes, ids),
         notes=_notes(truth, predictions, matches, classes, metrics),
     )
 
@@ -248,28 +272,6 @@ def _metrics(precision: FloatArray, resampled: _Resampled) -> DetectionMetrics:
     )
 
 
-def _operating_point(matches: tuple[ClassMatches, ...]) -> OperatingPoint | None:
-    judged = [~of_class.ignored[0] for of_class in matches]
-    scores = np.concatenate([m.scores[j] for m, j in zip(matches, judged, strict=True)])
-    hits = np.concatenate([m.hits[0][j] for m, j in zip(matches, judged, strict=True)])
-    num_truth = sum(int(of_class.num_truth.sum()) for of_class in matches)
-    if num_truth == 0 or len(scores) == 0:
-        return None
-    order = np.argsort(-scores, kind="stable")
-    scores, right = scores[order], np.cumsum(hits[order])
-    kept = np.arange(1, len(scores) + 1)
-    f1 = 2 * right / (kept + num_truth)
-    f1[:-1][scores[:-1] == scores[1:]] = -1  # equal scores are kept or left together
-    # Where nothing is right no score is better than another, and all errors are shown.
-    best = int(f1.argmax()) if right[-1] else len(scores) - 1
-    return OperatingPoint(
-        min_score=float(scores[best]),
-        precision=float(right[best] / kept[best]),
-        recall=float(right[best] / num_truth),
-        f1=float(f1[best]),
-    )
-
-
 def _class(
     i: int,
     name: str,
@@ -294,7 +296,11 @@ def _class(
 
 
 def _worst(
-    truth: Boxes, predictions: Predictions, errors: SortedErrors, ids: Sequence[str]
+    truth: Boxes,
+    predictions: Predictions,
+    errors: SortedErrors,
+    classes: Sequence[str],
+    ids: Sequence[str],
 ) -> tuple[PictureErrors, ...]:
     n = len(ids)
     owners = (predictions.samples, truth.samples)
@@ -307,8 +313,34 @@ def _worst(
             num_truth=int((~truth.difficult[truth.of_sample(i)]).sum()),
             num_kept=int((errors.kinds[predictions.of_sample(i)] != LEFT_OUT).sum()),
             errors=errors.counts(owners[0] == i, owners[1] == i),
+            truth=_true_boxes(truth, errors, classes, truth.of_sample(i)),
+            kept=_kept_boxes(predictions, errors, classes, predictions.of_sample(i)),
         )
         for i in order[totals[order] > 0].tolist()
+    )
+
+
+def _true_boxes(
+    truth: Boxes, errors: SortedErrors, classes: Sequence[str], rows: slice
+) -> tuple[ShownBox, ...]:
+    columns = truth.classes[rows], truth.corners[rows], errors.missed[rows]
+    return tuple(
+        ShownBox(classes[c], None, tuple(corners), "missed" if missed else "")
+        for c, corners, missed in zip(*(column.tolist() for column in columns), strict=True)
+    )
+
+
+def _kept_boxes(
+    predictions: Predictions, errors: SortedErrors, classes: Sequence[str], rows: slice
+) -> tuple[ShownBox, ...]:
+    columns = (
+        predictions.classes[rows], predictions.scores[rows],
+        predictions.corners[rows], errors.kinds[rows],
+    )  # fmt: skip
+    return tuple(
+        ShownBox(classes[c], score, tuple(corners), "" if kind == RIGHT else KINDS[kind])
+        for c, score, corners, kind in zip(*(column.tolist() for column in columns), strict=True)
+        if kind != LEFT_OUT
     )
 
 

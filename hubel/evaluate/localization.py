@@ -15,10 +15,10 @@ import numpy.typing as npt
 
 from hubel.data.boxes import Boxes
 from hubel.errors import UserError
-from hubel.evaluate.boxes import Predictions, check_boxes, paired_iou
 from hubel.evaluate.notes import absent_classes, widthless_intervals
 from hubel.evaluate.plain import lists, tuples
 from hubel.evaluate.result import Interval
+from hubel.metrics.boxes import Predictions, check_boxes, paired_iou
 from hubel.stats import bootstrap_interval, wilson_interval
 
 __all__ = [

@@ -1,36 +1,42 @@
 """`evaluate_run`: a finished run judged on its own held-out data, or on other data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from typing import TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from hubel.config import FitConfig
+from hubel.data.boxes import Boxes
 from hubel.data.cache import Progress, Store, open_store
-from hubel.data.loader import Loader, evaluation_batch
+from hubel.data.loader import Batch, Loader, evaluation_batch
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
 from hubel.data.targets import Labels
 from hubel.engine import Engine, exact_engine, keep_freed_memory
 from hubel.errors import UserError
-from hubel.evaluate.boxes import Predictions
 from hubel.evaluate.classification import evaluate_classification
+from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
 from hubel.evaluate.result import Evaluation
-from hubel.inference import Trained, load_trained, outputs, read_train_digests
+from hubel.inference import Trained, batch_outputs, load_trained, outputs, read_train_digests
+from hubel.metrics.boxes import Predictions
 from hubel.runs import RunFolder
+from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass
 from hubel.views import with_views
 
-__all__ = ["EvaluatedRun", "evaluate_run"]
+__all__ = ["AnyEvaluation", "EvaluatedRun", "evaluate_run"]
+
+AnyEvaluation: TypeAlias = Evaluation | LocalizationEvaluation | DetectionEvaluation
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
     """An evaluation and where its samples come from."""
 
-    evaluation: Evaluation | LocalizationEvaluation
+    evaluation: AnyEvaluation
     trained: Trained
     source: Source
     notes: list[str]
@@ -87,14 +93,14 @@ def evaluate_run(
     if len(indices) == 0:
         raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
     engine = exact_engine(config)
-    if config.tta != "none" and trained.task.labels == "class":
+    if config.tta != "none" and trained.task.answer == "class":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
         notes.append(
             f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
         )
         viewed = with_views(trained.model, config.tta, config.flip)
         trained = replace(trained, model=viewed)
-    evaluation = _JUDGES[trained.task.name](
+    evaluation = _JUDGES[trained.task.answer](
         _HeldOut(
             trained,
             source,
@@ -133,6 +139,26 @@ class _HeldOut:
 
     def outputs(self) -> torch.Tensor:
         """Of the network for each sample, in order."""
+        return outputs(self.trained.model, self._batches(), self.engine, lambda o, y: (o, y))[0]
+
+    def batch_outputs(self) -> Iterator[tuple[torch.Tensor, Batch]]:
+        """The same batch by batch."""
+        return batch_outputs(self.trained.model, self._batches(), self.engine)
+
+    def sides(self) -> npt.NDArray[np.int64]:
+        """Width, height, width, height of each sample in pixels, (n, 4): corners are of these."""
+        return np.tile(self.store.sizes[self.indices][:, ::-1], 2).astype(np.int64)
+
+    def boxes(self) -> Boxes:
+        """The true ones, in the run's classes. Raises `UserError` where there are none."""
+        if self.source.boxes is None:
+            raise UserError(
+                f"DATA '{self.source.path or self.source.info.format}' has no boxes to judge "
+                f"--task {self.trained.task.name} by; name data with boxes"
+            )
+        return self.source.boxes.take(self.indices, self.table)
+
+    def _batches(self) -> Iterator[Batch]:
         self.engine.place(self.trained.model)
         loader = Loader(
             self.store,
@@ -144,7 +170,7 @@ class _HeldOut:
             num_classes=len(self.trained.classes),
             device=self.engine.device,
         )
-        return outputs(self.trained.model, loader.evaluation(), self.engine)[0]
+        return loader.evaluation()
 
 
 def _classified(held: _HeldOut) -> Evaluation:
@@ -158,7 +184,7 @@ def _classified(held: _HeldOut) -> Evaluation:
             f"({', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}); rename or remove it"
         )
     return evaluate_classification(
-        held.trained.task.probabilities(held.outputs()).numpy(),
+        cast(AnswersClass, held.trained.task).probabilities(held.outputs()).numpy(),
         targets[held.indices],
         held.trained.classes,
         held.ids,
@@ -169,18 +195,13 @@ def _classified(held: _HeldOut) -> Evaluation:
 
 
 def _localized(held: _HeldOut) -> LocalizationEvaluation:
-    if held.source.boxes is None:
-        raise UserError(
-            f"DATA '{held.source.path or held.source.info.format}' has no boxes to judge a "
-            f"localizer by; name data with boxes"
-        )
-    output = held.outputs()
-    probabilities = held.trained.task.probabilities(output).numpy()
-    sides = np.tile(held.store.sizes[held.indices][:, ::-1], 2)  # (n, 4): width, height, twice
-    corners = output[:, -4:].clamp(0, 1).numpy() * sides
+    truth = held.boxes()
+    task, output = cast(AnswersBox, held.trained.task), held.outputs()
+    probabilities = task.probabilities(output).numpy()
+    corners = task.box(output).numpy() * held.sides()
     rows = np.column_stack([probabilities.argmax(1), probabilities.max(1), corners])
     return evaluate_localization(
-        held.source.boxes.take(held.indices, held.table),
+        truth,
         Predictions.of(list(rows[:, None])),
         held.trained.classes,
         held.ids,
@@ -189,9 +210,28 @@ def _localized(held: _HeldOut) -> LocalizationEvaluation:
     )
 
 
-_JUDGES: dict[str, Callable[[_HeldOut], Evaluation | LocalizationEvaluation]] = {
-    "classify": _classified,
-    "localize": _localized,
+def _detected(held: _HeldOut) -> DetectionEvaluation:
+    truth = held.boxes()
+    task = cast(AnswersBoxes, held.trained.task)
+    found = [rows.cpu() for output, _ in held.batch_outputs() for rows in task.boxes(output)]
+    in_pixels = [
+        np.hstack([rows[:, :2], rows[:, 2:] * sides])
+        for rows, sides in zip((r.double().numpy() for r in found), held.sides(), strict=True)
+    ]
+    return evaluate_detection(
+        truth,
+        Predictions.of(in_pixels),
+        held.trained.classes,
+        held.ids,
+        split=held.split,
+        seed=held.seed,
+    )
+
+
+_JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation]] = {
+    "class": _classified,
+    "box": _localized,
+    "boxes": _detected,
 }
 
 

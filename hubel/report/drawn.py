@@ -3,31 +3,48 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import ImageDraw
 
+from hubel.annotate.drawing import canvas
 from hubel.data.source import Array
 from hubel.report.page import picture_uri, still_picture
 
-__all__ = ["PREDICTED", "TRUE", "boxed_uri"]
+__all__ = ["PREDICTED", "TRUE", "boxed_uri", "paired_uri"]
 
 TRUE, PREDICTED = "#2b5fd9", "#d5640a"
 """Blue against orange holds for readers who do not tell red from green."""
-_SIDE = 256  # pixels that the longer side of a drawn picture has at least
+_SIDE, _MOST_SIDE = 256, 640  # pixels that the longer side of a drawn picture has
 
 
-def boxed_uri(array: Array, boxes: Sequence[tuple[Sequence[float], str]]) -> str:
-    """A picture (h, w, c) with boxes: (left, top, right, bottom) in its pixels, and a colour.
+Drawn = Sequence[tuple[Sequence[float], str]]
+"""Boxes (left, top, right, bottom) in a picture's pixels, each with its colour."""
+
+
+def boxed_uri(array: Array, boxes: Drawn) -> str:
+    """A picture (h, w, c) with boxes.
 
     Small pictures are enlarged, their pixels kept square, so that a line is not a pixel of
     theirs; of two lines in one place both are seen, the later one is narrower.
     """
-    shown = still_picture(array)
-    image = Image.fromarray(shown[..., 0] if shown.shape[-1] == 1 else shown).convert("RGB")
-    scale = max(1, -(-_SIDE // max(image.size)))
-    image = image.resize((image.width * scale, image.height * scale), Image.Resampling.NEAREST)
+    image = _drawn(array, boxes, nested=True)
+    return picture_uri(image, max_side=max(image.shape))
+
+
+def paired_uri(array: Array, left: Drawn, right: Drawn) -> str:
+    """The picture twice, side by side, with boxes in each."""
+    pair = [_drawn(array, boxes, nested=False) for boxes in (left, right)]
+    gap = np.full((len(pair[0]), max(4, pair[0].shape[1] // 60), 3), 255, np.uint8)
+    image = np.hstack([pair[0], gap, pair[1]])
+    return picture_uri(image, max_side=max(image.shape))
+
+
+def _drawn(array: Array, boxes: Drawn, *, nested: bool) -> Array:
+    """RGB (h, w, 3), brought to a size for pages; of `nested` boxes the first has most width."""
+    image, scale = canvas(still_picture(array), least=_SIDE, most=_MOST_SIDE)
     pen = ImageDraw.Draw(image)
-    thick = max(2, max(image.size) // 80)
+    thick = max(2, max(image.size) // (80 if nested else 160))
     for number, (box, colour) in enumerate(boxes):
         corners = [round(side * scale) for side in box]
-        pen.rectangle(corners, outline=colour, width=thick + 2 * (len(boxes) - 1 - number))
-    return picture_uri(np.asarray(image), max_side=max(image.size))
+        wider = 2 * (len(boxes) - 1 - number) if nested else 0
+        pen.rectangle(corners, outline=colour, width=thick + wider)
+    return np.asarray(image)

@@ -11,10 +11,13 @@ import numpy.typing as npt
 import torch
 
 from hubel.data.cache import Store
-from hubel.data.inspect import sample_grid
 from hubel.data.inspection import Inspection
-from hubel.data.source import Source, UnreadableSampleError
+from hubel.data.measure_boxes import SIZES, BoxFacts, quantiles
+from hubel.data.sentences import plural_of
+from hubel.data.source import SPLITS, Source, UnreadableSampleError
 from hubel.report import words
+from hubel.report.inspection_examples import example_rows
+from hubel.report.labelled import class_colours
 from hubel.report.page import picture_uri, render, write_page
 
 __all__ = ["write_inspection_page"]
@@ -30,8 +33,6 @@ MAX_ODD = 50
 """Shown of groups of exact copies and their members, near pairs, empty samples, unreadable
 files, and readable but odd ones; the JSON document has all."""
 
-GRID = ((30, 10), (60, 8), (120, 6))
-"""(number of classes up to, samples of each); of more classes the first 120."""
 THUMB = 96
 PAIR = 144
 """Sides in pixels of the pictures in the page."""
@@ -75,7 +76,8 @@ def write_inspection_page(
 
     album = _Album(inspection, store, source)
     exact, near = inspection.exact, inspection.near
-    grid = _grid(inspection, store, source)
+    grid = example_rows(inspection, store, source)
+    coloured = inspection.present is not None
     sizes_vary = len(inspection.sizes.sizes) > 1
     html = render(
         "inspection.html",
@@ -85,14 +87,19 @@ def write_inspection_page(
             "noun": inspection.noun,
             "splits": {k: v for k, v in inspection.split_counts().items() if v},
             "balance_chart": charts.class_balance(inspection),
-            "class_rows": _class_rows(inspection),
+            "class_table": _class_table(inspection),
+            "units": plural_of(inspection.unit),
+            "box_charts": [] if inspection.boxes is None else charts.box_charts(inspection.boxes),
+            "box_facts": [] if inspection.boxes is None else _box_facts(inspection.boxes),
             "num_charted": min(len(inspection.classes), charts.MAX_CHART_CLASSES),
             "sizes_chart": charts.size_scatter(inspection.sizes) if sizes_vary else None,
-            "per_class": max(len(row) for row in grid),
-            "grid": [
-                (inspection.classes[k], [album.show(i, THUMB) for i in grid[k]])
-                for k in range(len(grid))
-            ],
+            "per_class": max(len(row.shown) for row in grid),
+            "grid": grid,
+            "num_shown": min(len(grid), len(inspection.classes)),
+            "legend": list(zip(inspection.classes, class_colours(inspection.classes), strict=True))
+            if coloured
+            else [],
+            "film": ("volumes" if inspection.spatial_dims == 3 else "labelled" if coloured else ""),
             "channel_rows": _channel_rows(inspection),
             "kinds": _kinds(inspection),
             "max_rows": MAX_ROWS,
@@ -141,8 +148,7 @@ class _Album:
         seen = self._inspection
         if (i, side) not in self._uris:
             self._uris[i, side] = self._uri(i, side)
-        label = seen.classes[int(seen.targets[i])]
-        return Shown(seen.ids[i], str(seen.split_of[i]), label, self._uris[i, side])
+        return Shown(seen.ids[i], str(seen.split_of[i]), seen.label(i), self._uris[i, side])
 
     def _uri(self, i: int, side: int) -> str | None:
         try:
@@ -152,14 +158,6 @@ class _Album:
         if pixels.dtype == np.uint8 and pixels.max(initial=0) <= 1:  # a mask: 0 and 1 alone
             pixels = pixels * np.uint8(255)
         return picture_uri(pixels, max_side=side)
-
-
-def _grid(inspection: Inspection, store: Store, source: Source) -> list[list[int]]:
-    num_classes = len(inspection.classes)
-    per_class = next((n for most, n in GRID if num_classes <= most), GRID[-1][1])
-    if inspection.spatial_dims == 3:
-        per_class = max(2, per_class // 3)  # a volume is three slices wide
-    return [part.tolist() for part in sample_grid(source, store, per_class)][: GRID[-1][0]]
 
 
 def _worst_groups(inspection: Inspection) -> list[Indices]:
@@ -181,11 +179,61 @@ def _members(group: Indices, inspection: Inspection) -> list[int]:
     return (new + old)[:MAX_MEMBERS]
 
 
-def _class_rows(inspection: Inspection) -> list[tuple[str, list[int], int]]:
-    """(class, samples in each split that has any, samples in all)."""
-    filled = inspection.counts[inspection.counts.sum(axis=1) > 0]
-    totals = filled.sum(axis=0)
-    return list(zip(inspection.classes, filled.T.tolist(), totals.tolist(), strict=True))
+def _class_table(inspection: Inspection) -> tuple[list[str], list[tuple[str, list[str]]]]:
+    """The heads of the columns after the class, and (class, cells) of each row."""
+    splits = [row for row in range(len(SPLITS)) if inspection.num_of_split[row]]
+    heads = [SPLITS[row] for row in splits]
+    boxes, masks = inspection.boxes, inspection.masks
+    if masks is not None:
+        shares = masks.shares()
+        heads += [f"{inspection.noun}s of {name}" for name in heads]
+        cells = [
+            [words.percent(float(shares[row, k]), 2) for row in splits]
+            + [words.integer(int(masks.samples[row, k])) for row in splits]
+            for k in range(len(inspection.classes))
+        ]
+        if masks.ignored.any():
+            hidden = masks.ignored_shares()
+            cells.append(
+                [words.percent(float(hidden[row]), 2) for row in splits] + [""] * len(splits)
+            )
+        names = [*inspection.classes, "ignored"][: len(cells)]
+        return heads, list(zip(names, cells, strict=True))
+    totals = inspection.counts.sum(axis=0)
+    heads.append("all")
+    columns = [*inspection.counts[splits], totals]
+    if boxes is not None:
+        heads += ["in pictures", *SIZES]
+        columns += [boxes.pictures.sum(axis=0), *boxes.by_size.T]
+    return heads, [
+        (name, [words.integer(int(column[k])) for column in columns])
+        for k, name in enumerate(inspection.classes)
+    ]
+
+
+def _box_facts(boxes: BoxFacts) -> list[tuple[str, str]]:
+    facts = [
+        ("Boxes", words.integer(int(boxes.counts.sum()))),
+        ("Boxes in a picture", f"median {boxes.median_per_picture:g}"),
+        ("Pictures without an object", words.integer(int(boxes.without.sum()))),
+        *(
+            (f"{name.capitalize()} boxes", words.percent(share))
+            for name, share in boxes.shares_by_size().items()
+        ),
+    ]
+    for name, values in (("Share of the side", boxes.sides), ("Width over height", boxes.ratios)):
+        found = quantiles(values)
+        if found is not None:
+            facts.append(
+                (
+                    name,
+                    f"median {found['50%']:.2g}, nine in ten {found['5%']:.2g} to "
+                    f"{found['95%']:.2g}",
+                )
+            )
+    if boxes.difficult:
+        facts.append(("Marked as difficult or a crowd", words.integer(boxes.difficult)))
+    return facts
 
 
 def _channel_rows(inspection: Inspection) -> list[tuple[str, float, float]]:

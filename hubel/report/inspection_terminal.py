@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from hubel.data.inspection import Headline, Inspection
+from hubel.data.measure_boxes import BoxFacts, quantiles
+from hubel.data.measure_masks import MaskFacts
 from hubel.data.source import SPLITS
 from hubel.errors import printable
 from hubel.report.words import integer, percent, plural
@@ -19,14 +21,16 @@ ALL_CLASSES = 24
 """Up to this many classes are listed one by one; of more, the ends of the order by size."""
 AT_ENDS = 8
 EXAMPLES = 5
-BAR = 16
+BAR, SHORT_BAR = 16, 8
 
 
 def terminal_summary(inspection: Inspection) -> RenderableType:
     """Findings, classes, facts, and the first broken files and copies."""
     parts: list[RenderableType] = [_title(inspection), Text("")]
     parts += [_finding(headline) for headline in inspection.headlines]
-    parts += [Text(""), _classes(inspection), Text(""), _facts(inspection)]
+    masks = inspection.masks
+    table = _classes(inspection) if masks is None else _shares(inspection, masks)
+    parts += [Text(""), table, Text(""), _facts(inspection)]
     if inspection.problems:
         shown = [(p.id, p.reason) for p in inspection.problems[:EXAMPLES]]
         parts += _listing("Cannot be read", shown, len(inspection.problems))
@@ -75,20 +79,30 @@ def _finding(headline: Headline) -> RenderableType:
     return grid
 
 
-def _classes(inspection: Inspection) -> Table:
-    counts = inspection.counts
+def _order(inspection: Inspection) -> tuple[list[int], int]:
+    """The classes that are listed, and how many between `AT_ENDS` of them are not."""
     order: list[int] = list(range(len(inspection.classes)))
-    hidden = 0
-    if len(order) > ALL_CLASSES:
-        by_size = sorted(order, key=lambda k: -int(counts[0, k]))
-        order = by_size[:AT_ENDS] + by_size[-AT_ENDS:]
-        hidden = len(by_size) - len(order)
+    if len(order) <= ALL_CLASSES:
+        return order, 0
+    order.sort(key=lambda k: -int(inspection.counts[0, k]))
+    return order[:AT_ENDS] + order[-AT_ENDS:], len(order) - 2 * AT_ENDS
+
+
+def _by_split(inspection: Inspection) -> tuple[Table, list[int]]:
+    """A table whose first columns are the class and each split that has samples."""
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=30)
-    splits = [row for row in range(len(SPLITS)) if counts[row].sum()]
+    splits = [row for row in range(len(SPLITS)) if inspection.num_of_split[row]]
     for row in splits:
         table.add_column(SPLITS[row], justify="right", no_wrap=True)
-    table.add_column("", no_wrap=True)
+    return table, splits
+
+
+def _classes(inspection: Inspection) -> Table:
+    counts = inspection.counts
+    order, hidden = _order(inspection)
+    table, splits = _by_split(inspection)
+    table.add_column("boxes" if inspection.boxes is not None else "", no_wrap=True)
     most = max(1, int(counts[0].max()))
     for place, k in enumerate(order):
         if hidden and place == AT_ENDS:
@@ -103,6 +117,64 @@ def _classes(inspection: Inspection) -> Table:
     totals = (Text(integer(int(counts[row].sum())), style="bold") for row in splits)
     table.add_row(Text("all", style="bold"), *totals)
     return table
+
+
+def _shares(inspection: Inspection, masks: MaskFacts) -> Table:
+    """The share of each split's pixels that a class has, and how many samples it is seen in."""
+    order, hidden = _order(inspection)
+    table, splits = _by_split(inspection)
+    table.add_column(f"in {inspection.noun}s", justify="right", no_wrap=True)
+    table.add_column(f"of {inspection.unit}s", no_wrap=True)
+    shares = masks.shares()
+    most = max(1e-12, float(shares[0].max()))
+    for place, k in enumerate(order):
+        if hidden and place == AT_ENDS:
+            table.add_row(Text(f"… {hidden:,} between", style="dim"))
+        bar = "█" * max(int(shares[0, k] > 0), round(SHORT_BAR * float(shares[0, k]) / most))
+        table.add_row(
+            Text(printable(inspection.classes[k])),
+            *(percent(float(shares[row, k])) for row in splits),
+            integer(int(masks.samples[:, k].sum())),
+            Text(bar, style="blue"),
+        )
+    table.add_section()
+    ignored = masks.ignored_shares()
+    if masks.ignored.any():
+        table.add_row(
+            Text("ignored", style="bold"),
+            *(Text(percent(float(ignored[row])), style="bold") for row in splits),
+        )
+    return table
+
+
+def _box_rows(boxes: BoxFacts) -> list[tuple[str, str]]:
+    """Boxes a picture, their sizes and their shapes."""
+    without = int(boxes.without.sum())
+    rows = [
+        (
+            "boxes each",
+            f"{'0 to ' if without else 'up to '}{len(boxes.per_picture) - 1}, median "
+            f"{boxes.median_per_picture:g}; {plural(without, 'picture')} without an object",
+        )
+    ]
+    if boxes.difficult:
+        rows.append(("difficult", plural(boxes.difficult, "box", "boxes")))
+    sizes = (f"{name} {percent(share)}" for name, share in boxes.shares_by_size().items())
+    rows.append(("box sizes", f"{', '.join(sizes)} (COCO's: from 32² and 96² pixels)"))
+    for name, values, of in (
+        ("box sides", boxes.sides, " of the picture's"),
+        ("box shapes", boxes.ratios, " width / height"),
+    ):
+        found = quantiles(values)
+        if found is not None:
+            rows.append(
+                (
+                    name,
+                    f"median {found['50%']:.2g}{of}, nine in ten {found['5%']:.2g} to "
+                    f"{found['95%']:.2g}",
+                )
+            )
+    return rows
 
 
 def _facts(inspection: Inspection) -> Table:
@@ -122,7 +194,10 @@ def _facts(inspection: Inspection) -> Table:
     rows.append(("mean", ", ".join(f"{m:.4g}" for m in inspection.pixels.mean) + " (train)"))
     rows.append(("std", ", ".join(f"{s:.4g}" for s in inspection.pixels.std)))
     balance = inspection.balance
-    ratio = "–" if balance.ratio is None else f"{balance.ratio:.2g}"
+    few = balance.ratio is not None and balance.ratio < 10
+    ratio = "–" if balance.ratio is None else f"{balance.ratio:{'.2g' if few else ',.0f'}}"
+    if inspection.boxes is not None:
+        rows += _box_rows(inspection.boxes)
     rows.append(("balance", f"largest / smallest {ratio}, evenness {balance.evenness:.3f}"))
     if inspection.files is not None:
         rows.append(("files", _of_all(inspection.files.formats.items())))

@@ -1,6 +1,12 @@
-"""The tasks: what a network's output means. One file a task; each registers itself."""
+"""The tasks: what a network's output means. One file a task; each registers itself.
 
-from typing import Any, Protocol
+What a network answers is one of four kinds, and each has its way of being judged, drawn and
+written; a task of a kind that is there is one file. `AnswersClass`, `AnswersBox`, `AnswersBoxes`
+and `AnswersMask` say what a task of each kind gives beside the rest.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Literal, Protocol, TypeAlias
 
 import torch
 
@@ -8,7 +14,18 @@ from hubel.data.source import Labelling
 from hubel.models import Model
 from hubel.registry import Registry
 
-__all__ = ["TASKS", "Task"]
+__all__ = [
+    "TASKS",
+    "Answer",
+    "AnswersBox",
+    "AnswersBoxes",
+    "AnswersClass",
+    "AnswersMask",
+    "Task",
+]
+
+Answer: TypeAlias = Literal["class", "box", "boxes", "mask"]
+"""What a prediction is: a class, a class with a box, any number of both, a class a pixel."""
 
 
 class Task(Protocol):
@@ -20,18 +37,22 @@ class Task(Protocol):
     score: the key of `metrics` by which epochs are compared; higher is better.
     running: what `num_right` counts as a share, for the progress line.
     labels: what its samples are labelled with.
+    answer: what a prediction is, by which it is judged, drawn and written.
+    defaults: settings that the task decides where they are not given (None).
     """
 
     name: str
     score: str
     running: str
     labels: Labelling
+    answer: Answer
+    defaults: Mapping[str, Any]
 
     def num_outputs(self, num_classes: int) -> int:
         """Outputs that the zoo network's own head must give."""
         ...
 
-    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+    def network(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> Model:
         """What learns the task: the zoo network `model`, with a head for the task on its maps.
 
         `input_shape` (c, *spatial) is that of one sample.
@@ -57,12 +78,54 @@ class Task(Protocol):
         """The loss that a network without knowledge should have."""
         ...
 
+    def kept(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """What `metrics` needs of a batch's outputs and targets, one row a sample each: a split's
+        maps need not lie in memory together.
+        """
+        ...
+
+    def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
+        """Figures over a whole split, JSON-ready, `loss`, `score` and `n` among them, from all
+        that was `kept`.
+        """
+        ...
+
+    def headline(self, metrics: Mapping[str, Any]) -> str:
+        """`metrics` as the sentence that a fit ends with."""
+        ...
+
+
+class AnswersClass(Task, Protocol):
+    """A task whose answer is "class"."""
+
     def probabilities(self, output: torch.Tensor) -> torch.Tensor:
         """Of each class for each sample, (n, num_classes)."""
         ...
 
-    def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
-        """Figures over a whole split, JSON-ready, `loss` and `score` among them."""
+
+class AnswersBox(AnswersClass, Protocol):
+    """A task whose answer is "box"."""
+
+    def box(self, output: torch.Tensor) -> torch.Tensor:
+        """Left, top, right, bottom as shares of the sides, (n, 4)."""
+        ...
+
+
+class AnswersBoxes(Task, Protocol):
+    """A task whose answer is "boxes"."""
+
+    def boxes(self, output: torch.Tensor) -> list[torch.Tensor]:
+        """Of each sample (k, 6): class, score, left, top, right, bottom as shares of the sides,
+        the highest score first, those of hardly any score too.
+        """
+        ...
+
+
+class AnswersMask(Task, Protocol):
+    """A task whose answer is "mask"."""
+
+    def maps(self, output: torch.Tensor) -> torch.Tensor:
+        """Probabilities of each class at each pixel, (n, num_classes, *spatial)."""
         ...
 
 

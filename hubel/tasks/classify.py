@@ -1,6 +1,7 @@
 """`classify`: one label for each sample, by softmax and cross-entropy."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -8,8 +9,8 @@ import torch.nn.functional as F
 
 from hubel.data.source import Labelling
 from hubel.models import Model
-from hubel.stats import wilson_interval
-from hubel.tasks import TASKS
+from hubel.stats import share_with_interval, wilson_interval
+from hubel.tasks import TASKS, Answer
 
 __all__ = ["Classify"]
 
@@ -21,12 +22,14 @@ class Classify:
     score = "top1"
     running = "top1"
     labels: Labelling = "class"
+    answer: Answer = "class"
+    defaults: Mapping[str, Any] = {}
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class."""
         return num_classes
 
-    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+    def network(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> Model:
         """The zoo network as it is."""
         return model
 
@@ -65,6 +68,10 @@ class Classify:
         """Softmax over the classes."""
         return output.float().softmax(1)
 
+    def kept(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All of them: a logit a class, and the class."""
+        return output, target
+
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`top1` with its 95 % Wilson interval, `loss` in nats without smoothing, and `n`."""
         n = len(target)
@@ -75,6 +82,10 @@ class Classify:
             "loss": float(self.loss(output, target)),
             "n": n,
         }
+
+    def headline(self, metrics: Mapping[str, Any]) -> str:
+        """The accuracy."""
+        return share_with_interval(metrics["top1"], metrics["n"], metrics["top1_interval"])
 
 
 TASKS.register("classify")(Classify())

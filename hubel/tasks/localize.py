@@ -8,6 +8,7 @@ all words. So the head is convolutional and takes any size, and no place is chos
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, cast
 
 import torch
@@ -18,8 +19,8 @@ from hubel.data.source import Labelling
 from hubel.layers import batch_norm, conv
 from hubel.maps import map_shapes, nearest_stride
 from hubel.models import Model
-from hubel.stats import wilson_interval
-from hubel.tasks import TASKS
+from hubel.stats import share_with_interval, wilson_interval
+from hubel.tasks import TASKS, Answer
 
 __all__ = ["Localize", "Localizer"]
 
@@ -81,12 +82,14 @@ class Localize:
     score = "located"
     running = "located"
     labels: Labelling = "boxes"
+    answer: Answer = "box"
+    defaults: Mapping[str, Any] = {}
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class, of the zoo network; the box has an output of its own."""
         return num_classes
 
-    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+    def network(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> Model:
         """`model` with a box."""
         return Localizer(model, input_shape)
 
@@ -128,6 +131,14 @@ class Localize:
         """Softmax over the classes."""
         return output[:, :-4].float().softmax(1)
 
+    def box(self, output: torch.Tensor) -> torch.Tensor:
+        """The last four outputs, inside the picture."""
+        return output[:, -4:].float().clamp(0, 1)
+
+    def kept(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """All outputs, and the boxes."""
+        return output, target
+
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`located` (1 less ImageNet's localization error) and `top1` with their
         95 % Wilson intervals, `mean_iou`, `loss` and `n`.
@@ -144,6 +155,14 @@ class Localize:
             "loss": float(self.loss(output, target)),
             "n": n,
         }
+
+    def headline(self, metrics: Mapping[str, Any]) -> str:
+        """How many have the right class and place."""
+        located = share_with_interval(
+            metrics["located"], metrics["n"], metrics["located_interval"],
+            "have the right class and an IoU of at least 0.5",
+        )  # fmt: skip
+        return f"{located}; mean IoU {metrics['mean_iou']:.3f}"
 
 
 def _judged(output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -20,7 +20,7 @@ from hubel.errors import Interrupted, UserError
 from hubel.inference import named_again, save_trained, write_train_digests
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
-from hubel.tasks import TASKS
+from hubel.tasks import TASKS, AnswersClass
 from hubel.train.batch_size import AUTO, bounded_batch_size, measured_batch_size
 from hubel.train.best import load_best
 from hubel.train.checkpoint import load_checkpoint
@@ -249,14 +249,15 @@ def _differences(t: Training, state: dict[str, Any]) -> list[str]:
 
 
 def _look_at_untrained(t: Training, data: Data) -> float:
-    """Keep the untrained network's loss and probabilities; the seconds a validation takes.
+    """Keep the untrained network's loss, and its probabilities where it answers with a class; the
+    seconds a validation takes.
 
-    A loss far from ln(num_classes) is the first sign of a broken input or initialisation.
+    A loss far from that of knowing nothing is the first sign of a broken input or initialisation.
     """
     started = time.monotonic()
     output, target, ids = predicted(t, t.model, t.engine)
     seconds = time.monotonic() - started
-    loss = float(t.task.loss(output, target))
+    loss = float(t.task.metrics(output, target)["loss"])
     expected = t.task.untrained_loss(len(data.source.info.classes))
     if not math.isfinite(loss):
         raise UserError(
@@ -267,26 +268,22 @@ def _look_at_untrained(t: Training, data: Data) -> float:
         t.report(
             {
                 "note": f"WARNING: the untrained network's loss is {loss:.3f}, "
-                f"ln(classes) is {expected:.3f}: look at the data's scale and the initialisation"
+                f"about {expected:.3f} was expected: look at the data's scale and the network"
             }
         )
-    probabilities = t.task.probabilities(output)
-    t.run.write_json(
-        "untrained.json",
-        {
-            "loss": loss,
-            "expected_loss": expected,
-            "mean_probabilities": probabilities.mean(0).tolist(),
-            "examples": [
-                {
-                    "id": str(data.source.ids[int(i)]),
-                    "target": int(data.source.targets[int(i)]),
-                    "probabilities": p.tolist(),
-                }
-                for i, p in zip(ids[:_EXAMPLES], probabilities[:_EXAMPLES], strict=True)
-            ],
-        },
-    )
+    facts: dict[str, Any] = {"loss": loss, "expected_loss": expected}
+    if t.task.answer == "class":
+        probabilities = cast(AnswersClass, t.task).probabilities(output)
+        facts["mean_probabilities"] = probabilities.mean(0).tolist()
+        facts["examples"] = [
+            {
+                "id": str(data.source.ids[int(i)]),
+                "target": int(data.source.targets[int(i)]),
+                "probabilities": p.tolist(),
+            }
+            for i, p in zip(ids[:_EXAMPLES], probabilities[:_EXAMPLES], strict=True)
+        ]
+    t.run.write_json("untrained.json", facts)
     return seconds
 
 

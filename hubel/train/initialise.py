@@ -17,7 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
-from hubel.train.trial import CONVS, NORMS, trial
+from hubel.trial import CONVS, NORMS, trial
 
 __all__ = ["Beginning", "begin_as_identity"]
 

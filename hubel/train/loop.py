@@ -225,10 +225,10 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
 def predicted(
     t: Training, model: nn.Module, engine: Engine
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Outputs (n, …), targets (n,) and ids (n,) of the validation split, in its order: each
-    process predicts its share, and each gets all.
+    """What the task keeps of outputs (n, …) and targets (n, …), and the ids (n,), of the
+    validation split, in its order: each process predicts its share, and each gets all.
     """
-    output, target, ids = outputs(model, t.validation.evaluation(), engine)
+    output, target, ids = outputs(model, t.validation.evaluation(), engine, t.task.kept)
     output, target, ids = t.group.gathered(len(t.validation.indices), output, target, ids)
     return output, target, ids
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hubel.train.trial import trial
+from hubel.trial import trial
 
 __all__ = ["SMALLEST_SIDE", "Progressive", "takes_smaller"]
 

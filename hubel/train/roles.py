@@ -5,11 +5,12 @@ last, behind which convolutions batch norm follows, and at how many places a lay
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 
-from hubel.train.trial import CONVS, NORMS, trial
+from hubel.trial import CONVS, NORMS, trial
 
 __all__ = ["Roles", "roles_of"]
 
@@ -39,13 +40,14 @@ class Roles:
 def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) -> Roles:
     """The roles of the parameters of `model`, whose input is (batch_size, *input_shape).
 
-    The first layer, the last Linear, convolutions in groups (whose filters are no matrix from
+    The first layer, the last ones, convolutions in groups (whose filters are no matrix from
     all channels to all channels), and layers for which making a step orthogonal would be more
     work than the step itself (large dense layers, few places, small batches) are of the rest.
     """
     order: list[nn.Module] = []
     places: dict[nn.Module, int] = {}
     followed: set[nn.Module] = set()
+    made: dict[Any, nn.Module] = {}
     # From a layer's output (kept alive, so that its identity stays its own) to its convolution.
     source: dict[int, tuple[torch.Tensor, nn.Module]] = {}
 
@@ -55,6 +57,7 @@ def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) ->
         if isinstance(module, (*CONVS, nn.Linear)):
             channels = output.shape[1 if isinstance(module, CONVS) else -1]
             places[module] = places.get(module, 0) + output.numel() // channels
+            made[output.grad_fn] = module
         if isinstance(module, CONVS):
             source[id(output)] = (output, module)
         elif args and id(args[0]) in source:
@@ -66,15 +69,14 @@ def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) ->
     watched = (*CONVS, nn.Linear, *NORMS, *_KEEPS_SCALE)
     handles = [m.register_forward_hook(after) for m in model.modules() if isinstance(m, watched)]
     try:
-        with trial(model, input_shape) as zeros, torch.no_grad():
-            model(zeros)
+        with trial(model, input_shape) as zeros:
+            output = model(zeros.requires_grad_())
     finally:
         for handle in handles:
             handle.remove()
 
     layers = [m for m in order if isinstance(m, (*CONVS, nn.Linear))]
-    linears = [m for m in layers if isinstance(m, nn.Linear)]
-    ends = {*layers[:1], *(linears[-1:] or layers[-1:])}
+    ends = {*layers[:1], *_last_layers(output, made)}
     filters: set[nn.Parameter] = set()
     matrices: set[nn.Parameter] = set()
     for layer in layers:
@@ -86,6 +88,24 @@ def roles_of(model: nn.Module, input_shape: tuple[int, ...], batch_size: int) ->
         (filters if layer in followed else matrices).add(weight)
     biases = [m.bias for m in model.modules() if isinstance(m, NORMS) and m.bias is not None]
     return Roles(frozenset(filters), frozenset(matrices - filters), frozenset(biases))
+
+
+def _last_layers(output: torch.Tensor, made: dict[Any, nn.Module]) -> set[nn.Module]:
+    """The layers that `output` comes from with no other of them in between; `made` has the layer
+    that each of autograd's nodes is the output of.
+    """
+    found: set[nn.Module] = set()
+    seen, waiting = set(), [output.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        if node in made:
+            found.add(made[node])
+        else:
+            waiting += [behind for behind, _ in node.next_functions]
+    return found
 
 
 def _orthogonal_work(weight: nn.Parameter) -> float:

@@ -88,7 +88,7 @@ def difficulty(
     whole = replace(
         loader, batch_size=evaluation_batch(loader.store), augment=None, transform=None, mixup=0.0
     )
-    found, target, _ = outputs(model, whole.evaluation(), engine)
+    found, target, _ = outputs(model, whole.evaluation(), engine, task.kept)
     rows = [task.loss(o[None], y[None]) for o, y in zip(found, target, strict=True)]
     losses: npt.NDArray[np.float32] = torch.stack(rows).float().numpy()
     return losses

@@ -15,15 +15,21 @@ from hubel.transfer import TORCHVISION, published_weights
 
 __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
-_FOR_MINUTES, _FOR_TINY = "swift_s", "simple"
+_USUAL = {"class": "classify", "boxes": "detect", "mask": "segment"}
+_FOR_MINUTES, _FOR_TINY, _FOR_MAPS = "swift_s", "simple", "resnet18"
 
 
 def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
-    """`config` with the model "auto" decided by the pictures' size, and a sentence that says so."""
+    """`config` with the model "auto" decided by task and size, and a sentence that says so.
+
+    What is read off maps of several strides needs a network that has something to say in each,
+    where swift keeps its width for the last.
+    """
     if config.model != AUTO:
         return config, ""
     fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
-    name = _FOR_MINUTES if fits else _FOR_TINY
+    from_maps = TASKS[config.task].answer in ("boxes", "mask") and len(store.size) == 2
+    name = (_FOR_MAPS if from_maps else _FOR_MINUTES) if fits else _FOR_TINY
     return replace(config, model=name), f"network: {name} (--model takes another)"
 
 
@@ -46,12 +52,15 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
             f"--task {config.task} cannot be learned from DATA '{config.data}', whose labels are "
             f"{have[source.info.labels]}; {fix}"
         )
-    if config.mosaic > 0 and config.task != "detect":
+    task = TASKS[config.task]
+    if config.mosaic and task.answer != "boxes":
         raise UserError(
             f"--mosaic shows the objects of four pictures at once, which --task detect learns "
             f"from and --task {config.task} does not; leave it out"
         )
-    return (config if config.task == "classify" else _without_classes(config)), note
+    left = {name: v for name, v in task.defaults.items() if getattr(config, name) is None}
+    config = replace(config, **left)
+    return (config if task.answer == "class" else _without_classes(config)), note
 
 
 def _without_classes(config: FitConfig) -> FitConfig:
@@ -61,6 +70,7 @@ def _without_classes(config: FitConfig) -> FitConfig:
         "--balanced-sampling draws by class": config.balanced_sampling,
         "--hard-share asks a classifier": config.hard_share < 1,
         "--tta all averages over classes": config.tta == "all",
+        "--class-weights counts samples of a class": config.class_weights,
     }.items():
         if asked:
             raise UserError(f"{option}, and --task {config.task} has other targets; leave it out")
@@ -68,13 +78,14 @@ def _without_classes(config: FitConfig) -> FitConfig:
 
 
 def _possible_tasks(source: Source) -> list[str]:
-    """That the labels serve, the likeliest first: one box a picture is a class and a place."""
-    if source.boxes is not None and bool((source.boxes.counts == 1).all()):
-        first = ["localize", "classify"]
-    else:
-        first = []
+    """That the labels serve, the usual one first: one box a picture is a class and a place."""
+    first = [_USUAL[source.info.labels]]
+    alone = source.boxes is not None and bool((source.boxes.counts == 1).all())
+    if alone:
+        first = ["localize", "classify", "detect"]
     fitting = [name for name in TASKS.names() if TASKS[name].labels == source.info.labels]
-    return first + [name for name in fitting if name not in ("localize", *first)]
+    others = [name for name in fitting if alone or TASKS[name].answer != "box"]
+    return first + [name for name in others if name not in first]
 
 
 def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:

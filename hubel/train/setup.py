@@ -3,6 +3,7 @@
 import importlib.metadata
 import platform
 import shlex
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -10,14 +11,14 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import AveragedModel
 
 from hubel.config import FitConfig
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
-from hubel.data.targets import BoxTargets, Labels, Targets
+from hubel.data.targets import BoxTargets, Labels, Masks, Targets
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
@@ -56,6 +57,9 @@ def targets_for(task: Task, data: Data) -> Targets:
     if task.labels == "boxes":
         assert data.source.boxes is not None  # noqa: S101 — `settle_task` has looked
         return BoxTargets.of(data.source.boxes, data.store)
+    if task.labels == "mask":
+        assert data.store.masks is not None  # noqa: S101 — as above
+        return Masks(data.store.masks)
     return Labels.of(data.source.targets)
 
 
@@ -102,7 +106,7 @@ def assemble(
         )
         run.write_json("pretrained.json", loaded.to_json())
         report({"note": loaded.sentence()})
-    model = task.network(model, spec.input_shape)
+    model = task.network(model, num_classes, spec.input_shape)
     beginning = begin(model, config, data.store, data.split.train, preprocess)
     if beginning:
         report({"note": beginning})
@@ -151,8 +155,7 @@ def assemble(
     )
     average = None
     if config.ema > 0:
-        rule = get_ema_multi_avg_fn(config.ema)
-        average = AveragedModel(model, multi_avg_fn=rule)
+        average = AveragedModel(model, multi_avg_fn=_averaging(config.ema))
     # The training's own stream for dropout, apart from the weights' one.
     rank = group.world.rank
     torch.manual_seed(stream_seed(config.seed, "training", *((rank,) if rank else ())))
@@ -186,6 +189,19 @@ def assemble(
             }
         )
     return training, spec
+
+
+def _averaging(decay: float) -> Callable[[Any, Any, Any], None]:
+    """The rule of the averaged weights: of `decay` once the steps are many, before that of less,
+    (1 + n) / (10 + n) after n steps, so that a short training does not keep its first weights.
+    """
+
+    @torch.no_grad()
+    def update(averaged: Any, current: Any, num_averaged: Any) -> None:
+        n = float(num_averaged)
+        torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return update
 
 
 def _check_outputs(config: FitConfig, got: tuple[int, ...], num_outputs: int) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hubel.train.trial import CONVS, trial
+from hubel.trial import CONVS, trial
 
 __all__ = ["Whitening", "first_convolution", "patches_of", "whiten", "whitening_filters"]
 

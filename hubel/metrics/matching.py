@@ -25,9 +25,18 @@ from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
 from hubel.data.boxes import Boxes
-from hubel.evaluate.boxes import Predictions
+from hubel.metrics.boxes import Predictions
 
-__all__ = ["IOUS", "MAX_PREDICTIONS", "RECALLS", "ClassMatches", "average_precision", "match"]
+__all__ = [
+    "IOUS",
+    "MAX_PREDICTIONS",
+    "RECALLS",
+    "ClassMatches",
+    "OperatingPoint",
+    "average_precision",
+    "match",
+    "operating_point",
+]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -67,6 +76,16 @@ class ClassMatches:
     ignored: BoolArray
     found: IntArray
     num_truth: IntArray
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """The smallest score to keep for the largest F1 at IoU 0.5, all classes together."""
+
+    min_score: float
+    precision: float
+    recall: float
+    f1: float
 
 
 def match(
@@ -189,3 +208,26 @@ def _average_precision(matches: ClassMatches, weights: IntArray) -> FloatArray:
         result[:, i] = (envelope * first).sum(axis=1) / len(RECALLS)
     result[num_truth == 0] = np.nan
     return result
+
+
+def operating_point(matches: Sequence[ClassMatches]) -> OperatingPoint | None:
+    """Of all classes together; None where there is nothing to predict or nothing predicted."""
+    judged = [~of_class.ignored[0] for of_class in matches]
+    scores = np.concatenate([m.scores[j] for m, j in zip(matches, judged, strict=True)])
+    hits = np.concatenate([m.hits[0][j] for m, j in zip(matches, judged, strict=True)])
+    num_truth = sum(int(of_class.num_truth.sum()) for of_class in matches)
+    if num_truth == 0 or len(scores) == 0:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    scores, right = scores[order], np.cumsum(hits[order])
+    kept = np.arange(1, len(scores) + 1)
+    f1 = 2 * right / (kept + num_truth)
+    f1[:-1][scores[:-1] == scores[1:]] = -1  # equal scores are kept or left together
+    # Where nothing is right no score is better than another, and all errors are shown.
+    best = int(f1.argmax()) if right[-1] else len(scores) - 1
+    return OperatingPoint(
+        min_score=float(scores[best]),
+        precision=float(right[best] / kept[best]),
+        recall=float(right[best] / num_truth),
+        f1=float(f1[best]),
+    )

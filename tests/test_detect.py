@@ -1,0 +1,288 @@
+"""Many objects a picture: places and boxes, the loss, and the road from fit to report."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from commands import loaded, ran
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import hubel
+from hubel.errors import UserError
+from hubel.models import MODELS, ModelSpec, build
+from hubel.tasks import TASKS
+from hubel.tasks.detect import Detector, assigned
+
+SETTINGS = {"threads": 1, "engine": "fp32", "seed": 1, "img_size": 32}
+DETECT = TASKS["detect"]
+
+
+def detector(name="simple", size=(32, 48), num_classes=3):
+    torch.manual_seed(0)
+    return Detector(build(ModelSpec(name, 3, num_classes, size)), num_classes, (3, *size))
+
+
+def places(*grids):
+    """The place columns of maps of (height, width)."""
+    rows = [
+        [(x + 0.5) / w, (y + 0.5) / h, 1 / w, 1 / h]
+        for h, w in grids
+        for y in range(h)
+        for x in range(w)
+    ]
+    return torch.tensor(rows)
+
+
+@pytest.mark.parametrize("name", ["simple", "resnet18", "vit_tiny", "swift_s", "densenet121"])
+def test_outputs_have_a_row_for_every_place(name):
+    model = detector(name, (64, 96)).eval()
+    output = model(torch.randn(2, 3, 64, 96))
+    n, rows, columns = output.shape
+    assert (n, columns) == (2, 9 + 3)
+    assert (output[..., 5:8].sigmoid() < 0.05).all()  # hardly any class, before training
+    where = output[0, :, -4:]
+    assert rows == len(where) > 1
+    assert ((where > 0) & (where <= 1)).all()
+    left, top, right, bottom = output[..., :4].unbind(-1)
+    assert (left < where[:, 0]).all()
+    assert (where[:, 0] < right).all()
+    assert (top < where[:, 1]).all()
+    assert (where[:, 1] < bottom).all()
+
+
+def test_a_head_that_detects_nothing_is_left_out():
+    whole = build(ModelSpec("vgg13", 3, 3, (64, 64)))
+    size = sum(p.numel() for p in whole.parameters())
+    model = Detector(whole, 3, (3, 64, 64))
+    assert sum(p.numel() for p in model.parameters()) < 0.2 * size
+
+
+def test_every_parameter_learns():
+    model = detector("resnet18", (64, 64)).train()
+    target = torch.full((2, 3, 5), -1.0)
+    target[0, 0] = torch.tensor([1.0, 0.1, 0.2, 0.3, 0.4])
+    target[0, 1] = torch.tensor([2.0, 0.0, 0.0, 0.95, 0.9])
+    target[1, 0] = torch.tensor([0.0, 0.4, 0.4, 0.9, 0.8])
+    DETECT.loss(model(torch.randn(2, 3, 64, 64)), target).backward()
+    without = [n for n, p in model.named_parameters() if p.grad is None or p.grad.abs().sum() == 0]
+    assert without == []
+
+
+def test_places_near_the_centre_of_a_box_of_their_size_are_to_find_it():
+    target = torch.tensor([[[4.0, 0.25, 0.25, 0.5, 0.5]]])  # 4 × 4 places of the finest map
+    classes, boxes, centre = assigned(places((16, 16), (8, 8), (4, 4)), target)
+    fine = classes[0, :256].view(16, 16)
+    assert (classes[0, 256:] == -1).all()  # coarser maps have larger boxes to find
+    assert fine[6, 6] == fine[5, 5] == 4
+    assert fine[4, 4] == 4  # its middle is 1.5 · √2 strides off, but at most 1.5 on each axis
+    assert fine[3, 6] == fine[8, 6] == -1
+    assert int((fine == 4).sum()) == 16
+    found = classes[0] >= 0
+    assert (boxes[0][found] == target[0, 0, 1:]).all()
+    best = centre[0, :256].view(16, 16)
+    # (min/max of left and right) · (of top and bottom), the root of it: FCOS, equation 3.
+    assert best[5, 5] == pytest.approx(math.sqrt((1.5 / 2.5) * (1.5 / 2.5)), abs=1e-4)
+    assert best.max() == best[6, 6] == best[5, 6]
+
+
+def test_a_large_box_is_for_a_coarse_map_and_of_two_the_smaller_counts():
+    target = torch.tensor([[[1.0, 0.0, 0.0, 1.0, 1.0], [2.0, 0.4, 0.4, 0.6, 0.6]]])
+    classes, _, _ = assigned(places((16, 16), (8, 8), (4, 4)), target)
+    fine, middle, coarse = classes[0].split((256, 64, 16))
+    assert set(fine.tolist()) == {-1, 2}
+    assert 1 not in set(middle.tolist())  # its sides are 4 strides of 1/8 away, and more of 1/16
+    assert set(coarse.tolist()) == {-1, 1}
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(
+            *[st.floats(0.0, 0.98) for _ in range(2)], *[st.floats(0.002, 1) for _ in range(2)]
+        ),
+        min_size=1,
+        max_size=1,
+    )
+)
+def test_no_box_is_lost(boxes):
+    rows = [[0.0, x, y, min(x + w, 1.0), min(y + h, 1.0)] for x, y, w, h in boxes]
+    classes, _, _ = assigned(places((16, 20), (8, 10), (4, 5)), torch.tensor([rows]))
+    assert (classes == 0).any()
+
+
+def perfect(target, grids=((16, 16), (8, 8), (4, 4)), num_classes=3):
+    """Outputs that say just what `target` (n, most, 5) asks for."""
+    where = places(*grids)
+    classes, boxes, centre = assigned(where, target)
+    n, rows = classes.shape
+    sure = torch.logit(centre.clamp(1e-4, 1 - 1e-4))
+    logits = torch.full((n, rows, num_classes), -12.0)
+    found = classes >= 0
+    logits[found, classes[found]] = 12.0
+    blank = torch.tensor([0.4, 0.4, 0.6, 0.6]).expand(n, rows, 4)
+    boxes = torch.where(found[..., None], boxes, blank)
+    return torch.cat([boxes, sure[..., None], logits, where.expand(n, -1, -1)], dim=-1)
+
+
+TARGET = torch.tensor(
+    [
+        [[1.0, 0.25, 0.25, 0.5, 0.5], [2.0, 0.55, 0.1, 0.8, 0.4], [-1.0, 0.0, 0.0, 0.0, 0.0]],
+        [[0.0, 0.1, 0.1, 0.9, 0.95], [1.0, 0.0, 0.6, 0.2, 0.9], [1.0, 0.7, 0.7, 0.9, 0.9]],
+    ]
+)
+
+
+def test_the_parts_of_the_loss():
+    output = perfect(TARGET)
+    classes, boxes, centre = assigned(output[0, :, -4:], TARGET)
+    found = classes >= 0
+    # What is left is the entropy of the centre-ness.
+    c = centre[found].clamp(1e-4, 1 - 1e-4)
+    entropy = -(c * c.log() + (1 - c) * (1 - c).log()).mean()
+    assert DETECT.loss(output, TARGET) == pytest.approx(float(entropy), abs=2e-3)
+
+    moved = output.clone()
+    moved[..., :4] += 0.05
+    overlap = torchvision.ops.generalized_box_iou(boxes[found] + 0.05, boxes[found]).diagonal()
+    expected = ((1 - overlap) * centre[found]).sum() / centre[found].sum()
+    assert DETECT.loss(moved, TARGET) - DETECT.loss(output, TARGET) == pytest.approx(
+        float(expected), abs=1e-4
+    )
+
+    unsure = output.clone()
+    unsure[..., 5:-4] = 0.0
+    positive, negative = int(found.sum()), output[..., 5:-4].numel() - int(found.sum())
+    focal = 0.25 * math.log(2) * (0.25 * positive + 0.75 * negative) / positive
+    assert DETECT.loss(unsure, TARGET) - DETECT.loss(output, TARGET) == pytest.approx(
+        focal, rel=1e-3
+    )
+
+
+def test_pictures_without_objects_teach_too():
+    output = perfect(TARGET).requires_grad_()
+    loss = DETECT.loss(output, torch.full_like(TARGET, -1.0))
+    loss.backward()
+    assert loss.isfinite()
+    assert output.grad.isfinite().all()
+    assert output.grad[..., 5:-4].abs().sum() > 0  # a class that is said and not there
+    assert output.grad[..., :5].abs().sum() == 0  # nothing to put a box around
+
+
+def test_what_is_said_perfectly_is_read_perfectly():
+    output = perfect(TARGET)
+    found = DETECT.boxes(output)
+    for rows, truth in zip(found, TARGET, strict=True):
+        truth = truth[truth[:, 0] >= 0]
+        sure = rows[rows[:, 1] > 0.5]
+        assert len(sure) == len(truth)  # the other places of an object are suppressed
+        order = [int((sure[:, 2:] - t[1:]).abs().sum(1).argmin()) for t in truth]
+        torch.testing.assert_close(sure[order][:, 2:], truth[:, 1:])
+        assert sure[order][:, 0].tolist() == truth[:, 0].tolist()
+        assert (rows[:, 1].diff() <= 0).all()
+    metrics = DETECT.metrics(*DETECT.kept(output, TARGET))
+    assert metrics["map50"] == metrics["map50_95"] == pytest.approx(1.0)
+    assert 0 < metrics["min_score"] <= 1
+    assert metrics["n"] == 2
+    assert DETECT.num_right(output, TARGET) == 2
+    wrong = output.clone()
+    wrong[..., 5:-4] = wrong[..., 5:-4].roll(1, -1)
+    assert DETECT.metrics(*DETECT.kept(wrong, TARGET))["map50"] == 0
+    assert DETECT.num_right(wrong, TARGET) == 0
+
+
+def test_a_split_without_any_box_has_figures():
+    nothing = torch.full_like(TARGET, -1.0)
+    metrics = DETECT.metrics(*DETECT.kept(perfect(nothing), nothing))
+    assert metrics["map50"] == 0.0
+    assert metrics["min_score"] is None
+    json.dumps(metrics)
+
+
+def test_from_generated_pictures_to_a_report(tmp_path):
+    run = hubel.fit("shapes-boxes:160", output=tmp_path / "run", epochs=12, **SETTINGS)
+    assert run.result["task"] == "detect"
+    log = run.folder.log()
+    assert log[-1]["val_loss"] < 0.8 * run.folder.read_json("untrained.json")["loss"]
+    assert {"train_placed", "val_map50"} <= set(log[-1])
+    judged = run.evaluate()
+    assert judged.evaluation.split == "test"
+    page = judged.report.read_text()
+    assert "mAP50-95" in page
+    assert "Errors by kind" in page
+    assert page.count('class="photo"') == len(judged.evaluation.worst)
+    document = json.loads((tmp_path / "run/evaluation/test/evaluation.json").read_text())
+    assert document["metrics"]["map50"] == judged.evaluation.metrics.map50
+    again = type(judged.evaluation).from_json(judged.evaluation.to_json())
+    assert again == judged.evaluation
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("detect") / "run"
+    return hubel.fit("shapes-boxes:60", output=folder, epochs=1, **SETTINGS)
+
+
+def test_boxes_are_told_in_pixels_of_the_file(run, tmp_path):
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    Image.fromarray(picture).save(tmp_path / "small.png")
+    Image.fromarray(picture.repeat(4, 0).repeat(2, 1)).save(tmp_path / "large.png")
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    files = [tmp_path / f"{name}.png" for name in ("small", "large", "broken")]
+    small, large, broken = run.predict(*files, min_score=0.0)
+    assert small.size == (32, 32)
+    assert large.size == (128, 64)
+    assert len(small.objects) > 0
+    first, same = small.objects[0], large.objects[0]
+    wanted = [side * factor for side, factor in zip(first.box, (2, 4, 2, 4), strict=True)]
+    assert same.box == pytest.approx(wanted, rel=0.05, abs=1.5)
+    assert broken.objects is None
+    assert "no picture" not in broken.error
+    scores = [found.score for found in small.objects]
+    assert scores == sorted(scores, reverse=True)
+    some = run.predict(files[0], min_score=scores[0])[0]
+    assert [found.score for found in some.objects] == [s for s in scores if s >= scores[0]]
+
+
+def test_the_commands(run, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    said = ran(["evaluate", run.path], capsys, monkeypatch).stdout
+    assert "mAP50" in said
+    assert "errors:" in said
+    assert max(map(len, said.splitlines()[:-1])) <= 80
+    document = loaded(ran(["evaluate", run.path, "--json"], capsys, monkeypatch))
+    assert set(document["errors"]) >= {"localization", "missed", "background"}
+    Image.new("RGB", (40, 30)).save("grey.png")
+    assert "grey.png" in ran(["predict", run.path, "grey.png"], capsys, monkeypatch).stdout
+    words = ["predict", run.path, "grey.png", "--min-score", "0", "--json"]
+    found = loaded(ran(words, capsys, monkeypatch))["predictions"][0]["objects"]
+    assert all(0 <= side <= 40 for row in found for side in row["box"])
+    lines = ran([*words[:-1], "--csv"], capsys, monkeypatch).stdout.splitlines()
+    assert len(lines) == 1 + max(len(found), 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"mixup": 0.2}, r"--mixup mixes classes, and --task detect"),
+        ({"class_weights": True}, r"--class-weights .* --task detect"),
+        ({"task": "classify"}, r"--task classify cannot be learned .* whose labels are boxes"),
+    ],
+)
+def test_what_does_not_go_together_is_told(tmp_path, settings, message):
+    with pytest.raises(UserError, match=message):
+        hubel.fit("shapes-boxes:60", output=tmp_path / "run", epochs=1, **settings, **SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MODELS.names())
+def test_every_network_can_be_the_backbone(name):
+    side = max(64, MODELS[name].smallest)
+    model = detector(name, (side, side)).eval()
+    assert model(torch.randn(1, 3, side, side)).shape[2] == 12
