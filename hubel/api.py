@@ -8,12 +8,13 @@ hubel.load("runs/x").predict("cat.jpg")
 import itertools
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from hubel.config import AUTO, FitConfig
+from hubel.annotate import Annotated, Kind, check_names, common_root, writer_for
+from hubel.config import AUTO, FitConfig, parse_size
 from hubel.data.inspect import inspect as inspect_data
 from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
@@ -25,8 +26,8 @@ from hubel.errors import UserError
 from hubel.evaluate.detection import DetectionEvaluation
 from hubel.evaluate.localization import LocalizationEvaluation
 from hubel.evaluate.run import AnyEvaluation, EvaluatedRun, evaluate_run
-from hubel.inference import load_trained
-from hubel.predict import Prediction, predict_files
+from hubel.inference import Trained, load_trained
+from hubel.predict import Prediction, Reading, find_files, predict_files
 from hubel.python_file import is_own_file
 from hubel.runs import RunFolder, RunInUseError, WatchedRun
 from hubel.shapes import format_shape
@@ -124,13 +125,66 @@ class Run:
         return document
 
     def predict(
-        self, *paths: str | Path, tta: str | None = None, min_score: float | None = None
+        self,
+        *paths: str | Path,
+        tta: str | None = None,
+        min_score: float | None = None,
+        tile: str | int | None = None,
+        overlap: int | None = None,
     ) -> list[Prediction]:
         """A prediction for each file, or each picture in each folder; see `Prediction`.
 
         `tta` as in `evaluate`. Of a detector, objects from `min_score` on; by default the score
-        that gave the largest F1 on the validation split.
+        that gave the largest F1 on the validation split. `tile`, "480x640", cuts large pictures
+        into parts of that many pixels, which share `overlap` (by default a quarter of a side).
         """
+        return list(self._predictions(paths, tta, min_score, tile, overlap)[1])
+
+    def write_predictions(
+        self,
+        *paths: str | Path,
+        write: str,
+        output: str | Path,
+        tta: str | None = None,
+        min_score: float | None = None,
+        tile: str | int | None = None,
+        overlap: int | None = None,
+    ) -> tuple[list[Prediction], list[Path]]:
+        """The predictions, without their masks, and the files that were written of them.
+
+        `write` is a format of `hubel.annotate`: "pictures" (drawn copies), "coco", "yolo", "voc",
+        "masks"; `output` a new or empty folder. The others as in `predict`.
+        """
+        trained, predictions = self._predictions(paths, tta, min_score, tile, overlap)
+        kinds: dict[str, Kind] = {"box": "boxes", "boxes": "boxes", "mask": "mask"}
+        kind = kinds.get(trained.task.answer)
+        if kind is None:
+            raise UserError(
+                f"--write is for boxes and masks, and --task {trained.task.name} gives one class "
+                f"a sample; --csv and --json print those"
+            )
+        writer = writer_for(write, kind)
+        files = find_files(paths)
+        root = common_root(files)
+        check_names(files, root)
+        seen: list[Prediction] = []
+
+        def annotated() -> Iterator[Annotated]:
+            for p in predictions:
+                seen.append(replace(p, mask=None))
+                if p.error is None:
+                    yield p.annotated(trained.classes)
+
+        return seen, writer.write(annotated(), trained.classes, Path(output), root)
+
+    def _predictions(
+        self,
+        paths: tuple[str | Path, ...],
+        tta: str | None,
+        min_score: float | None,
+        tile: str | int | None,
+        overlap: int | None,
+    ) -> tuple[Trained, Iterator[Prediction]]:
         if not paths:
             raise UserError("PATH is missing: name at least one picture or folder")
         config = FitConfig.from_run(self.folder.read_json("config.json"))
@@ -142,7 +196,9 @@ class Run:
         viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
         if min_score is None:
             min_score = self.result["metrics"].get("min_score") or 0.0
-        return list(predict_files(viewed, paths, engine, min_score))
+        return viewed, predict_files(
+            viewed, paths, engine, _reading(min_score, tile, overlap, len(trained.preprocess.size))
+        )
 
     def __repr__(self) -> str:
         return f"Run('{self.path}')"
@@ -250,6 +306,21 @@ def inspect(
 
         written = write_inspection_page(Path(page), inspection, store, source)
     return Inspected(inspection, written)
+
+
+def _reading(
+    min_score: float, tile: str | int | None, overlap: int | None, spatial_dims: int
+) -> Reading:
+    if tile is None:
+        if overlap is not None:
+            raise UserError("--overlap is of tiles: give --tile, or leave it out")
+        return Reading(min_score)
+    try:
+        sides = parse_size(str(tile))
+    except ValueError as error:
+        raise UserError(f"--tile: {error}, got '{tile}'") from None
+    sides = sides * spatial_dims if len(sides) == 1 else sides
+    return Reading(min_score, sides, min(sides) // 4 if overlap is None else overlap)
 
 
 def _new_run(config: FitConfig) -> RunFolder:

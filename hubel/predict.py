@@ -8,18 +8,23 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 
+from hubel.annotate import Annotated
+from hubel.annotate.tiles import Tile, merge_boxes, merge_masks, tiles
 from hubel.data.npy import open_npy
 from hubel.data.pictures import SUFFIXES, decode_picture
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.engine import Engine
 from hubel.errors import UserError
 from hubel.inference import Trained
-from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass
+from hubel.shapes import format_shape
+from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask
 
-__all__ = ["Found", "Prediction", "find_files", "predict_arrays", "predict_files"]
+__all__ = ["Found", "Prediction", "Reading", "find_files", "predict_arrays", "predict_files"]
 
-_BATCH = 64
+_BATCH, _TILE_BATCH = 64, 8
+_UNREADABLE = (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,16 @@ class Prediction:
             others |= {"label", "probability", "probabilities", "box"}
         return {k: v for k, v in facts.items() if k not in others or v not in (None, {})}
 
+    def annotated(self, classes: Sequence[str]) -> Annotated:
+        """Its boxes and mask, to be drawn or written; it must be of a readable file."""
+        assert self.size is not None  # noqa: S101
+        found = list(self.objects or ())
+        if self.box is not None:
+            found = [Found(self.label or "", self.probability or 0.0, self.box)]
+        rows = [[classes.index(f.label), f.score, *f.box] for f in found]
+        boxes = None if self.mask is not None else np.array(rows, np.float64).reshape(-1, 6)
+        return Annotated(Path(self.path), self.size, boxes=boxes, mask=self.mask)
+
 
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
     """The picture and volume files that `paths` name; folders are searched, sorted.
@@ -93,14 +108,36 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
+@dataclass(frozen=True)
+class Reading:
+    """How files are read and answers taken.
+
+    Attributes
+    ----------
+    min_score: objects below it are left out.
+    tile: sides of the parts that pictures are cut into, in pixels of the file; None: whole.
+    overlap: pixels that neighbouring parts have in common.
+    """
+
+    min_score: float = 0.0
+    tile: tuple[int, ...] | None = None
+    overlap: int = 0
+
+
 def predict_files(
-    trained: Trained, paths: Sequence[str | Path], engine: Engine, min_score: float = 0.0
+    trained: Trained, paths: Sequence[str | Path], engine: Engine, reading: Reading | None = None
 ) -> Iterator[Prediction]:
     """A prediction for each file, in order; pictures by any decoder, volumes as .npy.
 
-    Objects below `min_score` are left out.
+    Raises `UserError` for tiles of another number of sides than the data has, or with a task
+    whose answer is of the whole sample.
     """
+    reading = reading or Reading()
     files = find_files(paths)
+    if reading.tile is not None:
+        _check_tiles(trained, reading.tile)
+        yield from (_in_tiles(trained, path, engine, reading) for path in files)
+        return
     for start in range(0, len(files), _BATCH):
         arrays: list[Array] = []
         blank: list[Prediction] = []
@@ -109,14 +146,63 @@ def predict_files(
                 pixels = _read(path, trained)
                 arrays.append(trained.preprocess.resize(pixels))
                 blank.append(Prediction(str(path), pixels.shape[:-1]))
-            except (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError) as error:
+            except _UNREADABLE as error:
                 blank.append(Prediction(str(path), error=str(error)))
         readable = [p for p in blank if p.error is None]
         filled: Iterator[Prediction] = iter(())
         if arrays:
             output = predict_arrays(trained, arrays, engine)
-            filled = iter(_READERS[trained.task.answer](trained, output, readable, min_score))
+            read = _READERS[trained.task.answer]
+            filled = iter(read(trained, output, readable, reading.min_score))
         yield from (p if p.error is not None else next(filled) for p in blank)
+
+
+def _check_tiles(trained: Trained, tile: tuple[int, ...]) -> None:
+    if trained.task.answer not in ("boxes", "mask"):
+        raise UserError(
+            f"--tile cuts pictures into parts, and --task {trained.task.name} has one answer for "
+            f"the whole; leave it out"
+        )
+    if len(tile) != len(trained.preprocess.size):
+        raise UserError(
+            f"--tile {format_shape(*tile)} has {len(tile)} sides, the network's input has "
+            f"{len(trained.preprocess.size)}; give as many"
+        )
+
+
+def _in_tiles(trained: Trained, path: Path, engine: Engine, reading: Reading) -> Prediction:
+    """One file by parts, each brought to the network's size."""
+    assert reading.tile is not None  # noqa: S101 — asked only then
+    try:
+        pixels = _read(path, trained)
+    except _UNREADABLE as error:
+        return Prediction(str(path), error=str(error))
+    size = pixels.shape[:-1]
+    blank = Prediction(str(path), size)
+    parts = tiles(size, reading.tile, reading.overlap)
+    answers = _tile_outputs(trained, pixels, parts, engine)
+    if trained.task.answer == "mask":
+        task = cast(AnswersMask, trained.task)
+        scores = ((tile, _at(task.maps(o[None])[0], tile.size).numpy()) for tile, o in answers)
+        return _masked(trained, blank, merge_masks(scores, size))
+    found = []
+    for tile, output in answers:
+        rows = cast(AnswersBoxes, trained.task).boxes(output[None])[0].double().numpy()
+        sides = np.tile(tile.size[::-1], 2)
+        found.append((tile, np.hstack([rows[:, :2], rows[:, 2:] * sides])))
+    merged = merge_boxes(found, size)
+    merged = merged[np.argsort(-merged[:, 1], kind="stable")]
+    return _with_objects(trained, blank, merged.tolist(), reading.min_score)
+
+
+def _tile_outputs(
+    trained: Trained, pixels: Array, parts: Sequence[Tile], engine: Engine
+) -> Iterator[tuple[Tile, torch.Tensor]]:
+    """The network's output for each part, a few at a time."""
+    for start in range(0, len(parts), _TILE_BATCH):
+        some = parts[start : start + _TILE_BATCH]
+        arrays = [trained.preprocess.resize(pixels[tile.slices]) for tile in some]
+        yield from zip(some, predict_arrays(trained, arrays, engine), strict=True)
 
 
 def predict_arrays(trained: Trained, arrays: Sequence[Array], engine: Engine) -> torch.Tensor:
@@ -157,17 +243,48 @@ def _boxes(
 def _objects(
     trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
 ) -> list[Prediction]:
+    found = cast(AnswersBoxes, trained.task).boxes(output)
     return [
-        replace(
-            p,
-            objects=tuple(
-                Found(trained.classes[int(row[0])], row[1], _in_pixels(row[2:], p))
-                for row in rows.tolist()
-                if row[1] >= min_score
-            ),
+        _with_objects(
+            trained, p, [[*r[:2], *_in_pixels(r[2:], p)] for r in rows.tolist()], min_score
         )
-        for p, rows in zip(blank, cast(AnswersBoxes, trained.task).boxes(output), strict=True)
+        for p, rows in zip(blank, found, strict=True)
     ]
+
+
+def _with_objects(
+    trained: Trained, p: Prediction, rows: Sequence[Sequence[float]], min_score: float
+) -> Prediction:
+    """`rows` are class, score, left, top, right, bottom in pixels, the surest first."""
+    return replace(
+        p,
+        objects=tuple(
+            Found(trained.classes[int(number)], score, (left, top, right, bottom))
+            for number, score, left, top, right, bottom in rows
+            if score >= min_score
+        ),
+    )
+
+
+def _masks(
+    trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
+) -> list[Prediction]:
+    maps = cast(AnswersMask, trained.task).maps(output)
+    return [
+        _masked(trained, p, _at(of_one, p.size or ()).argmax(0).to(torch.uint8).numpy())
+        for p, of_one in zip(blank, maps, strict=True)
+    ]
+
+
+def _at(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Probabilities (num_classes, *spatial) at another size."""
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
+    return F.interpolate(maps[None], size, mode=mode, align_corners=False)[0]
+
+
+def _masked(trained: Trained, p: Prediction, mask: npt.NDArray[np.uint8]) -> Prediction:
+    counts = np.bincount(mask.ravel(), minlength=len(trained.classes)) / mask.size
+    return replace(p, mask=mask, shares=dict(zip(trained.classes, counts.tolist(), strict=True)))
 
 
 def _in_pixels(shares: Sequence[float], p: Prediction) -> tuple[float, float, float, float]:
@@ -180,7 +297,7 @@ def _in_pixels(shares: Sequence[float], p: Prediction) -> tuple[float, float, fl
 
 _READERS: dict[
     Answer, Callable[[Trained, torch.Tensor, list[Prediction], float], list[Prediction]]
-] = {"class": _classes, "box": _boxes, "boxes": _objects}
+] = {"class": _classes, "box": _boxes, "boxes": _objects, "mask": _masks}
 
 
 def _read(path: Path, trained: Trained) -> Array:

@@ -4,7 +4,7 @@ import csv as csv_module
 import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -13,6 +13,8 @@ from hubel.cli.output import only_the_document
 from hubel.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from hubel.predict import Prediction
 
 __all__ = ["predict"]
@@ -44,15 +46,50 @@ def predict(
         "F1 on the validation split).",
         show_default=False,
     ),
+    write: str | None = typer.Option(
+        None,
+        "--write",
+        help="Write what was found, too: pictures (copies with boxes or masks drawn), coco, yolo, "
+        "voc, masks.",
+        show_default=False,
+    ),
+    output: str = typer.Option(
+        "predictions", "--output", help="With --write: the folder to write into, new or empty."
+    ),
+    tile: str | None = typer.Option(
+        None,
+        "--tile",
+        help="Cut large pictures into parts of this size in their pixels, 480x640 (boxes, masks).",
+        show_default=False,
+    ),
+    overlap: int | None = typer.Option(
+        None,
+        "--overlap",
+        min=0,
+        help="Pixels that neighbouring parts share (default: a quarter of the shorter side).",
+        show_default=False,
+    ),
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Say what the network sees in each file."""
     from hubel import api
 
     with only_the_document(json or csv):
-        predictions = api.load(run, model=model).predict(*paths, tta=tta, min_score=min_score)
+        trained = api.load(run, model=model)
+        written: list[Path] = []
+        if write is None:
+            predictions = trained.predict(
+                *paths, tta=tta, min_score=min_score, tile=tile, overlap=overlap
+            )
+        else:
+            predictions, written = trained.write_predictions(
+                *paths, write=write, output=output, tta=tta, min_score=min_score, tile=tile,
+                overlap=overlap,
+            )  # fmt: skip
     if json:
-        document = {"run": run, "predictions": [p.to_json() for p in predictions]}
+        document: dict[str, Any] = {"run": run, "predictions": [p.to_json() for p in predictions]}
+        if write is not None:
+            document["written"] = [str(path) for path in written]
         print(json_module.dumps(document))
     elif csv:
         writer = csv_module.writer(sys.stdout)
@@ -67,6 +104,8 @@ def predict(
         from hubel.cli.show import show_predictions
 
         show_predictions(predictions)
+        if written:
+            print(f"{len(written)} files written into {output}", file=sys.stderr)
     broken = [p for p in predictions if p.error]
     if broken:
         raise UserError(
