@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hubel.evaluate.localization import LocalizationEvaluation
     from hubel.evaluate.result import Evaluation
     from hubel.evaluate.run import AnyEvaluation
+    from hubel.evaluate.segmentation import SegmentationEvaluation
     from hubel.predict import Prediction
 
 __all__ = ["percent", "show_judged", "show_predictions", "show_result"]
@@ -47,11 +48,14 @@ def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
     """The figures with their intervals, the classes from worst to best, the report's place."""
     from hubel.evaluate.detection import DetectionEvaluation
     from hubel.evaluate.localization import LocalizationEvaluation
+    from hubel.evaluate.segmentation import SegmentationEvaluation
 
     if isinstance(evaluation, LocalizationEvaluation):
         _show_localization(evaluation, report)
     elif isinstance(evaluation, DetectionEvaluation):
         _show_detection(evaluation, report)
+    elif isinstance(evaluation, SegmentationEvaluation):
+        _show_segmentation(evaluation, report)
     else:
         _show_classification(evaluation, report)
 
