@@ -52,7 +52,7 @@ def test_every_network_gives_a_logit_a_class_at_every_pixel(name):
     assert output.dtype == torch.float32
 
 
-@pytest.mark.parametrize("name", ["resnet101", "vit_tiny", "swift_s"])
+@pytest.mark.parametrize("name", ["resnet50", "vit_tiny", "swift_s"])
 def test_knowing_nothing_it_says_so(name):
     model = segmenter(name, (SIDE, SIDE)).eval()
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_volumes_by_the_same_code(name):
     assert output.shape == (2, num_classes, 32, 32, 32)
     loss = TASK.loss(output, masks)
     loss.backward()
-    assert math.isfinite(loss)
+    assert math.isfinite(loss.detach())
     assert TASK.kept(output, masks)[0].shape == (2, 1 + num_classes**2)
 
 
@@ -190,8 +190,9 @@ def test_ignored_pixels_have_no_gradient():
     touched = logits.grad.abs().sum(1) > 0
     assert torch.equal(touched, masks != IGNORED)
     # And so nothing that is said there changes the loss.
-    other = torch.where((masks == IGNORED)[:, None], 9.0 * torch.randn_like(logits), logits)
-    assert TASK.loss(other, masks) == pytest.approx(float(TASK.loss(logits, masks)), rel=1e-5)
+    said = logits.detach()
+    other = torch.where((masks == IGNORED)[:, None], 9.0 * torch.randn_like(said), said)
+    assert TASK.loss(other, masks) == pytest.approx(float(TASK.loss(said, masks)), rel=1e-5)
 
 
 def test_a_batch_in_which_nothing_counts():

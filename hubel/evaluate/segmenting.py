@@ -89,9 +89,9 @@ def evaluate_maps(
     found: npt.NDArray[np.int64] = np.zeros(256, np.int64)
     for maps, indices in batches:
         truths = masks.gather(indices.cpu())[..., 0].numpy()
-        for map, raw, index in zip(maps, truths, indices.tolist(), strict=True):
+        for scores, raw, index in zip(maps, truths, indices.tolist(), strict=True):
             found += np.bincount(raw.reshape(-1), minlength=256)
-            truth, prediction = renamed[raw], likeliest(map, masks.size)
+            truth, prediction = renamed[raw], likeliest(scores, masks.size)
             counts.append(map_counts(truth, prediction, num_classes))
             outlines.append(boundary_f(truth, prediction, num_classes, ignored=IGNORED))
             confusion += _confusion(truth, prediction, num_classes)

@@ -30,6 +30,7 @@ from hubel.data.targets import IGNORED
 from hubel.errors import UserError
 from hubel.layers import conv, conv_norm
 from hubel.models import SMALL_PICTURE, Model
+from hubel.shapes import format_shape
 from hubel.stats import bootstrap_interval
 from hubel.tasks import TASKS, Answer
 
@@ -108,7 +109,7 @@ class Segmenter(Model):
         if not self.places:
             raise UserError(
                 f"--task segment needs maps with more than one place, and this network has none "
-                f"for an input of {'×'.join(map(str, input_shape[1:]))}; enlarge it with "
+                f"for an input of {format_shape(*input_shape[1:])}; enlarge it with "
                 f"--img-size, or take another --model"
             )
         coarsest = max(self.places)
