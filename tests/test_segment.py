@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from hubel.backbone import headless, octave
 from hubel.data.formats.solids import SolidsSource
 from hubel.errors import UserError
 from hubel.evaluate.segmentation import evaluate_label_maps
@@ -31,7 +30,7 @@ NAMES = [
 def segmenter(name="simple", size=(32, 48), num_classes=5, in_channels=3):
     torch.manual_seed(0)
     model = build(ModelSpec(name, in_channels, num_classes, size))
-    return Segmenter(model, (in_channels, *size))
+    return Segmenter(model, num_classes, (in_channels, *size))
 
 
 def drawn(seed, n=3, num_classes=4, size=(6, 7), ignored=0.2):
@@ -121,18 +120,19 @@ def test_a_network_without_maps_is_told():
     with pytest.raises(
         UserError, match=r"--task segment needs maps with more than one place, .* 8×8"
     ):
-        Segmenter(_Odd(), (3, 8, 8))
+        Segmenter(_Odd(), 5, (3, 8, 8))
 
 
-def test_a_head_is_taken_away_and_the_modes_are_left():
-    model = _Odd().train()
-    model.body.eval()
-    assert headless(model, (3, 9, 8)) == [(4, 2, 1)]
-    assert [type(m) for m in model.children()] == [nn.Conv2d, nn.Identity]
-    assert model.training
-    assert not model.body.training
-    assert all(p.grad is None for p in model.parameters())
-    assert octave((64, 90, 120), (3, 360, 480)) == 2
+def test_levels_go_by_the_size_of_the_maps():
+    whole = segmenter("resnet18", (96, 128))
+    assert whole.finest == 1
+    assert whole.places == {1: 0, 2: 1, 3: 2, 4: 3, 5: 4}
+    # Small pictures are seen whole; the last map of a single place is added at the coarsest step.
+    vgg = segmenter("vgg11", (32, 32))
+    assert (vgg.finest, vgg.octaves, vgg.whole) == (0, [4, 3, 2, 1, 0], {4: 512})
+    # A transformer has one map (and its class token); the steps after it go without.
+    vit = segmenter("vit_tiny/8", (64, 64))
+    assert (vit.places, vit.octaves, vit.whole) == ({3: 0}, [3, 2, 1, 0], {1: 192})
 
 
 def the_loss(logits, masks, smoothing=0.0, weights=None):

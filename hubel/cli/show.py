@@ -171,6 +171,40 @@ def _show_detection(evaluation: "DetectionEvaluation", report: str) -> None:
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 
+def _show_segmentation(evaluation: "SegmentationEvaluation", report: str) -> None:
+    """Overlap with its interval, the classes from worst to best, and the report's place."""
+    console = Console(highlight=False)
+    m = evaluation.metrics
+    if m.miou is None or m.miou_interval is None:
+        console.print(
+            f"split '{evaluation.split}' has no pixel to judge", style="bold", markup=False
+        )
+    else:
+        console.print(
+            f"mIoU {m.miou:.3f} on {evaluation.n} samples of split '{evaluation.split}' "
+            f"(95 % interval {m.miou_interval[0]:.3f}–{m.miou_interval[1]:.3f})",
+            style="bold",
+            markup=False,
+        )
+    named = {"Dice": m.mean_dice, "boundary F": m.boundary_f}
+    second = [f"{name} {figure:.3f}" for name, figure in named.items() if figure is not None]
+    if m.pixel_accuracy is not None:
+        second.insert(0, f"{percent(m.pixel_accuracy)} of the pixels right")
+    console.print(", ".join(second), markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
+    for name in ("pixels", "IoU", "Dice", "boundary F"):
+        table.add_column(name, justify="right")
+    ranked = sorted(evaluation.per_class, key=lambda c: 2.0 if c.iou is None else c.iou)
+    for c in ranked[:_MOST_CLASSES]:
+        shown = ("–" if f is None else f"{f:.3f}" for f in (c.iou, c.dice, c.boundary_f))
+        table.add_row(Text(printable(c.name)), f"{c.num_true:,}", *shown)
+    console.print(table)
+    if len(ranked) > _MOST_CLASSES:
+        console.print(f"… and {len(ranked) - _MOST_CLASSES} better classes", markup=False)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
 def show_predictions(predictions: "Sequence[Prediction]") -> None:
     """One line a file."""
     if any(p.objects is not None for p in predictions):

@@ -24,15 +24,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from hubel.backbone import headless, octave
 from hubel.data.source import Labelling
 from hubel.data.targets import IGNORED
 from hubel.errors import UserError
 from hubel.layers import conv, conv_norm
+from hubel.maps import without_head
 from hubel.models import SMALL_PICTURE, Model
 from hubel.shapes import format_shape
 from hubel.stats import bootstrap_interval
 from hubel.tasks import TASKS, Answer
+from hubel.trial import trial
 
 __all__ = ["Segment", "Segmenter"]
 
@@ -45,6 +46,12 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 def _width(octave: int) -> int:
     return min(max(16 * 2**octave, _NARROWEST), _WIDEST)
+
+
+def _octave(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> int:
+    """How often the sides of a map (c, *spatial) are half of those of the input (c, *spatial)."""
+    ratio = math.prod(input_shape[1:]) / math.prod(shape[1:])
+    return round(math.log2(ratio) / (len(shape) - 1))
 
 
 class Step(nn.Module):
@@ -90,19 +97,19 @@ def _at(map: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
 class Segmenter(Model):
     """A zoo network's maps and a decoder: logits (n, num_classes, *spatial) for each pixel.
 
-    The network's own head is taken away; the number of classes is that of its outputs.
+    The network's own head is taken away.
     """
 
-    def __init__(self, model: Model, input_shape: tuple[int, ...]) -> None:
+    def __init__(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> None:
         super().__init__()
         dims = len(input_shape) - 1
-        num_classes = _num_outputs(model, input_shape)
-        shapes = headless(model, input_shape)
-        self.model = model
+        with trial(model, input_shape) as zeros, torch.no_grad():
+            shapes = [tuple(map.shape[1:]) for map in model.forward_features(zeros)]
+        self.model = without_head(model, input_shape)
         self.finest = 0 if min(input_shape[1:]) < SMALL_PICTURE else 1
         # The deepest map of each octave; those finer than the decoder count as its finest.
         self.places = {
-            max(octave(shape, input_shape), self.finest): index
+            max(_octave(shape, input_shape), self.finest): index
             for index, shape in enumerate(shapes)
             if max(shape[1:]) > 1
         }
@@ -162,20 +169,6 @@ class Segmenter(Model):
         return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
 
 
-def _num_outputs(model: Model, input_shape: tuple[int, ...]) -> int:
-    reference = next(model.parameters())
-    zeros = torch.zeros(1, *input_shape, device=reference.device, dtype=reference.dtype)
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            output = cast(torch.Tensor, model(zeros))
-    finally:
-        for module, training in modes:
-            module.training = training
-    return output.shape[1]
-
-
 class Segment:
     """A class for every pixel; targets are masks (n, *spatial) uint8, 255 where nothing counts."""
 
@@ -190,9 +183,9 @@ class Segment:
         """One logit a class, at every pixel."""
         return num_classes
 
-    def network(self, model: Model, input_shape: tuple[int, ...]) -> Model:
+    def network(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> Model:
         """`model` with a decoder for its head."""
-        return Segmenter(model, input_shape)
+        return Segmenter(model, num_classes, input_shape)
 
     def loss(
         self,
