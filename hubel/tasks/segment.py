@@ -45,12 +45,12 @@ _LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def _width(octave: int) -> int:
-    return min(max(16 * 2**octave, _NARROWEST), _WIDEST)
+    return min(max(16 << octave, _NARROWEST), _WIDEST)
 
 
 def _octave(shape: tuple[int, ...], input_shape: tuple[int, ...]) -> int:
     """How often the sides of a map (c, *spatial) are half of those of the input (c, *spatial)."""
-    ratio = math.prod(input_shape[1:]) / math.prod(shape[1:])
+    ratio = math.prod(input_shape[1:]) / math.prod(shape[1:])  # of places
     return round(math.log2(ratio) / (len(shape) - 1))
 
 
