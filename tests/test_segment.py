@@ -15,7 +15,7 @@ from hubel.errors import UserError
 from hubel.evaluate.segmentation import evaluate_label_maps
 from hubel.models import MODELS, Model, ModelSpec, build
 from hubel.tasks import TASKS
-from hubel.tasks.segment import Segmenter
+from hubel.tasks.segment import Segmenter, _folded
 
 TASK = TASKS["segment"]
 IGNORED = 255
@@ -210,12 +210,41 @@ def test_a_batch_in_which_nothing_counts():
     assert TASK.num_right(logits, torch.full_like(masks, IGNORED)) == 0
 
 
-def test_smaller_pictures_are_judged_by_picked_pixels():
-    logits = torch.zeros(1, 2, 2, 2)
-    logits[0, 1, :, 1] = 1.0  # the right half is of class 1
-    masks = torch.tensor([[[0, 0, 1, 1]] * 4], dtype=torch.uint8)
-    assert TASK.num_right(logits, masks) == 1.0
-    assert TASK.loss(logits, masks) == TASK.loss(logits, masks[:, ::2, ::2])
+@pytest.mark.parametrize("size", [(3, 5), (2, 3, 2)])
+def test_a_place_stands_for_the_pixels_that_lie_in_it(size):
+    logits, _ = drawn(5, size=size)
+    masks = drawn(6, size=tuple(2 * side for side in size))[1]
+    whole = logits
+    for axis in range(2, logits.ndim):
+        whole = whole.repeat_interleave(2, axis)
+    assert TASK.num_right(logits, masks) == pytest.approx(float(TASK.num_right(whole, masks)))
+    for options in ({}, {"label_smoothing": 0.1}):
+        loss = TASK.loss(logits, masks, **options)
+        assert loss == pytest.approx(the_loss(whole, masks, options.get("label_smoothing", 0)))
+    kept, other = TASK.kept(logits, masks)[0], TASK.kept(whole, masks)[0]
+    torch.testing.assert_close(kept, other, rtol=1e-5, atol=1e-5)
+
+
+def test_training_is_at_the_size_of_the_finest_step():
+    model = segmenter("simple", (96, 130))
+    assert model.train()(torch.randn(2, 3, 96, 130)).shape == (2, 5, 48, 65)
+    assert model.eval()(torch.randn(2, 3, 96, 130)).shape == (2, 5, 96, 130)
+
+
+@pytest.mark.parametrize(
+    ("side", "places", "pixels"),
+    [
+        (4, 4, [0, 1, 2, 3]),
+        (4, 3, [0, 2, 3]),
+        (8, 3, [0, 2, 3, 4, 6, 7]),
+        (9, 5, [0, 1, 2, 3, 4, 4, 5, 6, 7, 8]),
+    ],
+)
+def test_smaller_pictures_have_fewer_pixels_of_their_masks(side, places, pixels):
+    target = torch.arange(side, dtype=torch.uint8)[None]
+    folded = _folded(target, torch.zeros(1, 10, places))
+    assert folded.shape == (1, len(pixels) // places, places)
+    assert folded[0].T.flatten().tolist() == pixels
 
 
 def test_parts_of_pictures_are_right():

@@ -27,7 +27,7 @@ from torch import nn
 from hubel.data.source import Labelling
 from hubel.data.targets import IGNORED
 from hubel.errors import UserError
-from hubel.layers import conv, conv_norm
+from hubel.layers import batch_norm, conv, conv_norm
 from hubel.maps import without_head
 from hubel.models import SMALL_PICTURE, Model
 from hubel.shapes import format_shape
@@ -65,8 +65,10 @@ class Step(nn.Module):
 
     def __init__(self, spatial_dims: int, coarser: int, channels: int, width: int) -> None:
         super().__init__()
-        self.narrow = conv_norm(spatial_dims, coarser, width, 1) if coarser else None
-        self.lateral = conv_norm(spatial_dims, channels, width, 1) if channels else None
+        self.narrow = conv(spatial_dims, coarser, width, 1, bias=False) if coarser else None
+        self.lateral = conv(spatial_dims, channels, width, 1, bias=False) if channels else None
+        self.norm = batch_norm(spatial_dims, width)
+        self.activation = nn.ReLU(inplace=True)
         self.look = conv_norm(spatial_dims, width, width, 3, activation=nn.ReLU(inplace=True))
 
     def forward(
@@ -74,18 +76,20 @@ class Step(nn.Module):
         size: tuple[int, ...],
         known: torch.Tensor | None,
         map: torch.Tensor | None,
-        more: torch.Tensor | None,
+        more: list[torch.Tensor],
     ) -> torch.Tensor:
         """(n, width, *size) from `known` (n, coarser, …) and `map` (n, channels, …) of about that
-        size; `more` (n, width, *size), or of a single place, is added before the look.
+        size; `more`, each (n, width, *size) or of a single place, is added before the look.
         """
-        parts = []
+        parts = list(more)
         if self.narrow is not None and known is not None:
             parts.append(_at(self.narrow(known), size))
         if self.lateral is not None and map is not None:
             parts.append(_at(self.lateral(map), size))
-        total = parts[0] if len(parts) == 1 else parts[0] + parts[1]
-        looked: torch.Tensor = self.look(F.relu(total if more is None else total + more))
+        total = parts.pop()
+        for part in parts:
+            total = total + part
+        looked: torch.Tensor = self.look(self.activation(self.norm(total)))
         return looked
 
 
@@ -123,7 +127,8 @@ class Segmenter(Model):
         # A map of a single place, the end of the network for small pictures, is of the whole.
         self.whole = {i: s[0] for i, s in enumerate(shapes) if max(s[1:]) == 1}
         self.context = nn.ModuleList(
-            conv(dims, channels, _width(coarsest), 1) for channels in self.whole.values()
+            conv(dims, channels, _width(coarsest), 1, bias=False)
+            for channels in self.whole.values()
         )
         self.octaves = list(range(coarsest, self.finest - 1, -1))
         self.steps = nn.ModuleList(
@@ -135,8 +140,14 @@ class Segmenter(Model):
             )
             for o in self.octaves
         )
-        self.picture = conv_norm(
-            dims, input_shape[0], _width(self.finest), 3, stride=2**self.finest
+        self.picture = conv(
+            dims,
+            input_shape[0],
+            _width(self.finest),
+            3,
+            stride=2**self.finest,
+            padding=1,
+            bias=False,
         )
         self.classes = conv(dims, _width(self.finest), num_classes, 1)
         # At first every class is about equally likely everywhere; zeros would hold back the rest.
@@ -149,22 +160,22 @@ class Segmenter(Model):
         return [input, *maps]
 
     def forward_head(self, features: list[torch.Tensor]) -> torch.Tensor:
-        """Logits (n, num_classes, *spatial), float32, of the size of the input."""
+        """Logits (n, num_classes, *spatial), float32, of the size of the input; in training mode
+        of the decoder's finest step, where each stands for the pixels that lie in its place.
+        """
         input, *maps = features
         size = tuple(input.shape[2:])
         known = None
         for o, step in zip(self.octaves, self.steps, strict=True):
-            more = None
+            more = []
             if o == self.octaves[0]:
-                for index, look in zip(self.whole, self.context, strict=True):
-                    more = look(maps[index]) if more is None else more + look(maps[index])
+                more = [c(maps[i]) for i, c in zip(self.whole, self.context, strict=True)]
             if o == self.finest:
-                seen = self.picture(input)
-                more = seen if more is None else more + seen
+                more.append(self.picture(input))
             there = tuple(-(-side // 2**o) for side in size)
             known = step(there, known, maps[self.places[o]] if o in self.places else None, more)
         logits: torch.Tensor = self.classes(known).float()
-        if logits.shape[2:] == size:
+        if self.training or logits.shape[2:] == size:
             return logits
         return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
 
@@ -199,20 +210,26 @@ class Segment:
         the classes that the batch has: 1 - 2 Σ p·t / (Σ p² + Σ t²), sums over those pixels.
 
         0 where no pixel counts. Smoothing and weights are of the cross-entropy. `target`
-        (n, *spatial) may be of another size than `output`: it is picked at the output's.
+        (n, *spatial) may be larger than `output`: see `_folded`.
         """
-        logs, classes, counted = _read(output, target)
-        num_classes = logs.shape[1]
-        right = logs.gather(1, classes.unsqueeze(1)).squeeze(1)  # (n, *spatial)
+        target = _folded(target, output)  # (n, f, *spatial): f pixels in a place
+        counted = target != IGNORED
+        classes, counted = target.long() * counted, counted.float()
+        # One class after the other in memory: sums over places are then over rows.
+        logs = output.float().contiguous().log_softmax(1)
+        num_classes, num_pixels = logs.shape[1], counted.sum(1, keepdim=True)
+        right = logs.gather(1, classes)  # (n, f, *spatial)
         losses = -right if class_weights is None else -right * class_weights[classes]
+        entropy = (losses * counted).sum()
         if label_smoothing:
             axes = (-1, *[1] * (logs.ndim - 2))
             weighed = logs if class_weights is None else logs * class_weights.view(axes)
-            losses = torch.lerp(losses, -weighed.mean(1), label_smoothing)
-        entropy = (losses * counted).sum() / counted.sum().clamp_min(1)
+            spread = -(weighed.mean(1, keepdim=True) * num_pixels).sum()
+            entropy = torch.lerp(entropy, spread, label_smoothing)
+        entropy = entropy / num_pixels.sum().clamp_min(1)
 
         places = [0, *range(2, logs.ndim)]
-        squares = (logs.exp().square() * counted.unsqueeze(1)).sum(places)  # (num_classes,)
+        squares = (logs.exp().square() * num_pixels).sum(places)  # (num_classes,)
         zeros, flat = squares.new_zeros(num_classes), classes.flatten()
         hits = zeros.index_add(0, flat, (right.exp() * counted).flatten())
         true = zeros.index_add(0, flat, counted.flatten())
@@ -225,9 +242,9 @@ class Segment:
         """Of each sample the share of the pixels that count whose largest logit is their class,
         summed over samples; one in which none counts adds nothing.
         """
-        target = _picked(target, output)
+        target = _folded(target, output)
         counted = (target != IGNORED).flatten(1)
-        right = (output.argmax(1) == target).flatten(1) & counted
+        right = (output.argmax(1, keepdim=True) == target).flatten(1) & counted
         return (right.sum(1) / counted.sum(1).clamp_min(1)).sum()
 
     def untrained_loss(self, num_classes: int) -> float:
@@ -245,10 +262,11 @@ class Segment:
         (rows) were given each class (columns); and (n, 0), for the targets are in these.
         """
         n, num_classes = output.shape[:2]
-        target = _picked(target, output)
-        samples = torch.arange(n, device=output.device).view(-1, *[1] * (target.ndim - 1))
-        cells = (samples * num_classes + target.long()) * num_classes + output.argmax(1)
-        counts = cells[target != IGNORED].bincount(minlength=n * num_classes**2)
+        pixels = _folded(target, output)
+        samples = torch.arange(n, device=output.device).view(-1, *[1] * (pixels.ndim - 1))
+        said = output.argmax(1, keepdim=True)
+        cells = (samples * num_classes + pixels.long()) * num_classes + said
+        counts = cells[pixels != IGNORED].bincount(minlength=n * num_classes**2)
         loss = self.loss(output, target).expand(n, 1)
         rows = [loss.double().cpu(), counts.view(n, -1).double().cpu()]  # not every device has 64
         return torch.cat(rows, dim=1), target.new_empty(n, 0)
@@ -291,30 +309,25 @@ class Segment:
         )
 
 
-def _picked(target: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
-    """`target` (n, *any) at the spatial size of `output`, each pixel from the one its centre is in.
+def _folded(target: torch.Tensor, output: torch.Tensor) -> torch.Tensor:
+    """The pixels of `target` (n, *any) that each place of `output` (n, num_classes, *spatial)
+    stands for: (n, f, *spatial), f being 1 where both are of one size.
 
-    A network learns from smaller pictures at first, whose masks are whole.
+    In training a place is a square of pixels that have its logits together. And a network learns
+    from smaller pictures at first, whose masks are whole: of these pixels are left out evenly.
     """
-    for axis, side in enumerate(output.shape[2:], start=1):
-        length = target.shape[axis]
-        if length != side:
-            index = (2 * torch.arange(side, device=target.device) + 1) * length // (2 * side)
+    sides = output.shape[2:]
+    times = [max(1, int(n / side + 0.25)) for n, side in zip(target.shape[1:], sides, strict=True)]
+    for axis, (side, step) in enumerate(zip(sides, times, strict=True), start=1):
+        length, wanted = target.shape[axis], side * step
+        if length != wanted:
+            index = (2 * torch.arange(wanted, device=target.device) + 1) * length // (2 * wanted)
             target = target.index_select(axis, index)
-    return target
-
-
-def _read(
-    output: torch.Tensor, target: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logarithms of the probabilities (n, num_classes, *spatial), and of each pixel its class
-    (int64, 0 where none counts) and whether it counts (float32), (n, *spatial).
-    """
-    target = _picked(target, output)
-    counted = target != IGNORED
-    # One class after the other in memory: the sums over pixels are then over rows.
-    logs = output.float().contiguous().log_softmax(1)
-    return logs, target.long() * counted, counted.float()
+    # (n, h · f, w · g) -> (n, h, f, w, g) -> (n, f, g, h, w) -> (n, f · g, h, w)
+    split = [part for pair in zip(sides, times, strict=True) for part in pair]
+    target = target.reshape(len(target), *split)
+    order = [*range(2, target.ndim, 2), *range(1, target.ndim, 2)]
+    return target.permute(0, *order).flatten(1, len(times)).contiguous()
 
 
 def _means(sums: FloatArray) -> tuple[FloatArray, FloatArray]:
