@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hubel.evaluate.localization import LocalizationEvaluation
     from hubel.evaluate.result import Evaluation
     from hubel.evaluate.run import AnyEvaluation
+    from hubel.evaluate.segmentation import SegmentationEvaluation
     from hubel.predict import Prediction
 
 __all__ = ["percent", "show_judged", "show_predictions", "show_result"]
@@ -47,11 +48,14 @@ def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
     """The figures with their intervals, the classes from worst to best, the report's place."""
     from hubel.evaluate.detection import DetectionEvaluation
     from hubel.evaluate.localization import LocalizationEvaluation
+    from hubel.evaluate.segmentation import SegmentationEvaluation
 
     if isinstance(evaluation, LocalizationEvaluation):
         _show_localization(evaluation, report)
     elif isinstance(evaluation, DetectionEvaluation):
         _show_detection(evaluation, report)
+    elif isinstance(evaluation, SegmentationEvaluation):
+        _show_segmentation(evaluation, report)
     else:
         _show_classification(evaluation, report)
 
@@ -164,6 +168,40 @@ def _show_detection(evaluation: "DetectionEvaluation", report: str) -> None:
         wrong = c.errors.total - c.errors.missed
         table.add_row(Text(printable(c.name)), str(c.n), *shown, str(c.errors.missed), str(wrong))
     console.print(table)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def _show_segmentation(evaluation: "SegmentationEvaluation", report: str) -> None:
+    """Overlap with its interval, the classes from worst to best, and the report's place."""
+    console = Console(highlight=False)
+    m = evaluation.metrics
+    if m.miou is None or m.miou_interval is None:
+        console.print(
+            f"split '{evaluation.split}' has no pixel to judge", style="bold", markup=False
+        )
+    else:
+        console.print(
+            f"mIoU {m.miou:.3f} on {evaluation.n} samples of split '{evaluation.split}' "
+            f"(95 % interval {m.miou_interval[0]:.3f}–{m.miou_interval[1]:.3f})",
+            style="bold",
+            markup=False,
+        )
+    named = {"Dice": m.mean_dice, "boundary F": m.boundary_f}
+    second = [f"{name} {figure:.3f}" for name, figure in named.items() if figure is not None]
+    if m.pixel_accuracy is not None:
+        second.insert(0, f"{percent(m.pixel_accuracy)} of the pixels right")
+    console.print(", ".join(second), markup=False)
+    table = Table(box=None, pad_edge=False)
+    table.add_column("class", overflow="ellipsis", no_wrap=True, max_width=32)
+    for name in ("pixels", "IoU", "Dice", "boundary F"):
+        table.add_column(name, justify="right")
+    ranked = sorted(evaluation.per_class, key=lambda c: 2.0 if c.iou is None else c.iou)
+    for c in ranked[:_MOST_CLASSES]:
+        shown = ("–" if f is None else f"{f:.3f}" for f in (c.iou, c.dice, c.boundary_f))
+        table.add_row(Text(printable(c.name)), f"{c.num_true:,}", *shown)
+    console.print(table)
+    if len(ranked) > _MOST_CLASSES:
+        console.print(f"… and {len(ranked) - _MOST_CLASSES} better classes", markup=False)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
 
 

@@ -22,6 +22,7 @@ from hubel.stats import bootstrap_interval
 
 __all__ = [
     "IGNORED",
+    "MAX_WORST",
     "SegmentationClass",
     "SegmentationEvaluation",
     "SegmentationMetrics",
@@ -30,6 +31,7 @@ __all__ = [
     "evaluate_label_maps",
     "evaluate_segmentation",
     "map_counts",
+    "picture_miou",
 ]
 
 FloatArray = npt.NDArray[np.float64]
@@ -99,6 +101,8 @@ class SegmentationEvaluation:
     n: pictures.
     worst: the pictures by their own mean IoU from the lowest, at most 36.
     notes: sentences about what the figures leave out.
+    confusion: (num_classes, num_classes) judged pixels, [truth][prediction]; None where it was
+        not counted.
     """
 
     split: str
@@ -108,6 +112,7 @@ class SegmentationEvaluation:
     per_class: tuple[SegmentationClass, ...]
     worst: tuple[SegmentedPicture, ...]
     notes: tuple[str, ...]
+    confusion: tuple[tuple[int, ...], ...] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A document of JSON's own types; it holds no NaN and no infinity."""
@@ -171,6 +176,16 @@ def confusion_counts(confusion: npt.ArrayLike) -> IntArray:
         )
     hits = np.diagonal(matrix, axis1=-2, axis2=-1)
     return np.stack([hits, matrix.sum(axis=-2), matrix.sum(axis=-1)], axis=-1)
+
+
+def picture_miou(counts: npt.ArrayLike) -> FloatArray:
+    """Mean IoU (n,) of each picture over the classes that it has, from (n, num_classes, 3)
+    intersection, prediction and truth; NaN where no pixel is judged. By this they are ranked.
+
+    >>> picture_miou([[[1, 2, 1], [0, 0, 1]]]).tolist()
+    [0.25]
+    """
+    return _mean(_iou(np.asarray(counts, np.float64)))
 
 
 def evaluate_label_maps(
@@ -360,7 +375,7 @@ def _worst(
     counts: IntArray, per_picture: FloatArray, ids: Sequence[str]
 ) -> tuple[SegmentedPicture, ...]:
     sums = counts.astype(np.float64)
-    miou, accuracy = _mean(_iou(sums)), _accuracy(sums)
+    miou, accuracy = picture_miou(counts), _accuracy(sums)
     order = np.argsort(miou, kind="stable")[:MAX_WORST]  # NaN, without a judged pixel, is last
     return tuple(
         SegmentedPicture(
