@@ -26,6 +26,7 @@ from hubel.errors import UserError
 from hubel.evaluate.detection import DetectionEvaluation
 from hubel.evaluate.localization import LocalizationEvaluation
 from hubel.evaluate.run import AnyEvaluation, EvaluatedRun, evaluate_run
+from hubel.evaluate.segmentation import SegmentationEvaluation
 from hubel.inference import Trained, load_trained
 from hubel.predict import Prediction, Reading, find_files, predict_files
 from hubel.python_file import is_own_file
@@ -375,6 +376,18 @@ def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
         return write_detection_report(
             page,
             judged.evaluation,
+            run_facts=run_facts,
+            history=run.log(),
+            picture=picture,
+            figures_dir=figures,
+        )
+    if isinstance(judged.evaluation, SegmentationEvaluation):
+        from hubel.report.segmentation import write_segmentation_report
+
+        return write_segmentation_report(
+            page,
+            judged.evaluation,
+            maps=judged.masks,
             run_facts=run_facts,
             history=run.log(),
             picture=picture,

@@ -1,7 +1,7 @@
 """`evaluate_run`: a finished run judged on its own held-out data, or on other data."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias, cast
 
 import numpy as np
@@ -21,25 +21,34 @@ from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
 from hubel.evaluate.result import Evaluation
+from hubel.evaluate.segmentation import SegmentationEvaluation
+from hubel.evaluate.segmenting import LabelMap, SegmentedSplit, evaluate_maps
 from hubel.inference import Trained, batch_outputs, load_trained, outputs, read_train_digests
 from hubel.metrics.boxes import Predictions
 from hubel.runs import RunFolder
-from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass
+from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask
 from hubel.views import with_views
 
 __all__ = ["AnyEvaluation", "EvaluatedRun", "evaluate_run"]
 
-AnyEvaluation: TypeAlias = Evaluation | LocalizationEvaluation | DetectionEvaluation
+AnyEvaluation: TypeAlias = (
+    Evaluation | LocalizationEvaluation | DetectionEvaluation | SegmentationEvaluation
+)
 
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """An evaluation and where its samples come from."""
+    """An evaluation and where its samples come from.
+
+    `masks` are truth and prediction, by their names, of the samples that a report of
+    segmentation draws.
+    """
 
     evaluation: AnyEvaluation
     trained: Trained
     source: Source
     notes: list[str]
+    masks: Mapping[str, tuple[LabelMap, LabelMap]] = field(default_factory=dict)
 
 
 def evaluate_run(
@@ -100,7 +109,7 @@ def evaluate_run(
         )
         viewed = with_views(trained.model, config.tta, config.flip)
         trained = replace(trained, model=viewed)
-    evaluation = _JUDGES[trained.task.answer](
+    judged = _JUDGES[trained.task.answer](
         _HeldOut(
             trained,
             source,
@@ -111,9 +120,12 @@ def evaluate_run(
             np.isin(store.digests[indices], read_train_digests(run)),
             config.seed,
             engine,
+            config.cache,
         )
     )
-    return EvaluatedRun(evaluation, trained, source, notes)
+    if isinstance(judged, SegmentedSplit):
+        return EvaluatedRun(judged.evaluation, trained, source, notes, judged.worst)
+    return EvaluatedRun(judged, trained, source, notes)
 
 
 @dataclass(frozen=True)
@@ -132,6 +144,7 @@ class _HeldOut:
     leaked: npt.NDArray[np.bool_]
     seed: int
     engine: Engine
+    cache: bool
 
     @property
     def ids(self) -> list[str]:
@@ -228,10 +241,32 @@ def _detected(held: _HeldOut) -> DetectionEvaluation:
     )
 
 
-_JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation]] = {
+def _segmented(held: _HeldOut) -> SegmentedSplit:
+    """At the size of the samples themselves where all have one, else at the network's."""
+    if held.source.masks is None:
+        raise UserError(
+            f"DATA '{held.source.path or held.source.info.format}' has no masks to judge "
+            f"--task {held.trained.task.name} by; name data with masks"
+        )
+    task = cast(AnswersMask, held.trained.task)
+    own = held.store.sizes[held.indices]
+    size = tuple(own[0].tolist()) if (own == own[0]).all() else held.store.size
+    return evaluate_maps(
+        ((task.maps(output), batch.ids) for output, batch in held.batch_outputs()),
+        open_store(held.source.masks, size=size, cache=held.cache),
+        held.source.info.classes,
+        held.source.ids,
+        held.trained.classes,
+        split=held.split,
+        seed=held.seed,
+    )
+
+
+_JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation | SegmentedSplit]] = {
     "class": _classified,
     "box": _localized,
     "boxes": _detected,
+    "mask": _segmented,
 }
 
 
