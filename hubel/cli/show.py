@@ -61,6 +61,7 @@ def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
 
 
 _MOST_CLASSES = 30  # in the terminal; the report has all
+_LEAST_SHARE = 0.001  # of a sample: less of a class is not told
 
 
 def _show_classification(evaluation: "Evaluation", report: str) -> None:
@@ -207,8 +208,8 @@ def _show_segmentation(evaluation: "SegmentationEvaluation", report: str) -> Non
 
 def show_predictions(predictions: "Sequence[Prediction]") -> None:
     """One line a file."""
-    if any(p.objects is not None for p in predictions):
-        _show_objects(predictions)
+    if any(p.objects is not None or p.shares is not None for p in predictions):
+        _show_found(predictions)
         return
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
@@ -225,14 +226,20 @@ def show_predictions(predictions: "Sequence[Prediction]") -> None:
     Console(highlight=False).print(table)
 
 
-def _show_objects(predictions: "Sequence[Prediction]") -> None:
-    """How many objects of each class a file has; --json and --csv have their boxes."""
+def _show_found(predictions: "Sequence[Prediction]") -> None:
+    """How many objects of each class a file has, or what share of it each class has; --json has
+    the boxes, --write the masks.
+    """
     table = Table(box=None, pad_edge=False)
     table.add_column("file", overflow="fold")
-    table.add_column("objects", overflow="fold")
+    table.add_column("found", overflow="fold")
     for p in predictions:
-        counts = Counter(found.label for found in p.objects or ())
-        said = ", ".join(f"{n} {label}" for label, n in counts.most_common()) or "none"
+        if p.objects is not None:
+            counts = Counter(found.label for found in p.objects).most_common()
+            said = ", ".join(f"{n} {label}" for label, n in counts) or "none"
+        else:
+            shares = sorted((p.shares or {}).items(), key=lambda item: -item[1])
+            said = ", ".join(f"{percent(s)} {label}" for label, s in shares if s >= _LEAST_SHARE)
         said = f"unreadable: {p.error}" if p.error else said
         table.add_row(Text(printable(p.path)), Text(printable(said)))
     Console(highlight=False).print(table)
