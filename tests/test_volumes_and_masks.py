@@ -68,14 +68,15 @@ def test_the_commands(run, tmp_path, capsys, monkeypatch):
         run.folder.read_json("classes.json")
     )
     assert len(document["written"]) == 2
-    mask = np.asarray(Image.open(tmp_path / "out" / "masks" / "grey.png"))
-    assert mask.shape == (30, 40)
+    with Image.open(tmp_path / "out" / "masks" / "grey.png") as mask:
+        assert mask.size == (40, 30)
     refused = ran(words, capsys, monkeypatch)
     assert refused.returncode == 1
     assert "--output 'out' is not empty" in refused.stderr
     words = ["predict", run.path, "grey.png", "--write", "pictures", "--output", "drawn"]
     assert ran(words, capsys, monkeypatch).returncode == 0
-    assert Image.open(tmp_path / "drawn" / "grey.png").size[0] >= 40
+    with Image.open(tmp_path / "drawn" / "grey.png") as drawn:
+        assert drawn.size[0] >= 40
     words[4:] = ["coco", "--output", "boxes"]
     assert ran(words, capsys, monkeypatch).returncode == 0  # COCO holds masks, too
     words[4:] = ["yolo", "--output", "labels"]
