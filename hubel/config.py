@@ -207,8 +207,9 @@ class FitConfig:
     translate: float = by_recipe("Largest shift, as a share of the side", "Augmentation",
                                  fast=0.0625, plain=0.125, tuning=0.125,
                                  low=0.0, high=0.5)  # fmt: skip
-    scale: float = setting(0.0, "Objects become up to this share larger or smaller",
-                           "Augmentation", low=0.0, high=0.9)  # fmt: skip
+    scale: float | None = setting(None, "Objects become up to this share larger or smaller; by "
+                                  "default 0.25 for detection, else 0", "Augmentation",
+                                  low=0.0, high=0.9)  # fmt: skip
     resized_crop: float = setting(1.0, "Smallest area of a random resized crop (1 = off)",
                                   "Augmentation", low=0.01, high=1.0)  # fmt: skip
     rotate: float = setting(0.0, "Largest rotation in degrees", "Augmentation",

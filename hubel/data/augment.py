@@ -89,7 +89,7 @@ class Augment:
             fill=fill,
             flip_axes=config.flip_axes,
             turns=config.turns,
-            scale=config.scale,
+            scale=config.scale or 0.0,  # a task that wants another has said so by now
             mosaic=config.mosaic,
         )
 

@@ -19,7 +19,7 @@ LOOK = 512
 SMALLEST, STEP = 32, 32
 LARGEST = {2: 224, 3: 64}
 """Bounds in pixels of a size that hubel chooses itself, by spatial dims."""
-PLACED_AREA, PLACED_STEP = 240 * 320, 16
+PLACED_AREA, PLACED_STEP = 288 * 384, 16
 """The same for pictures whose places matter: with boxes or masks they keep their shape."""
 
 
@@ -102,7 +102,7 @@ def choose_layout(
     The size is the one asked for; else the format's; else the one that all looked-at
     samples share, if no side of it is above 224 (64 for volumes); else a square (a cube):
     the largest multiple of 32 not above the median short side, within 32 to 224 (64 for volumes).
-    Pictures with boxes or masks get the median's shape instead, of an area of at most 240×320.
+    Pictures with boxes or masks get the median's shape instead, of an area of at most 288×384.
     """
     if size is None:
         size = info.size

@@ -178,7 +178,7 @@ class Detect:
     running = "placed"
     labels: Labelling = "boxes"
     answer: Answer = "boxes"
-    defaults: Mapping[str, Any] = {}
+    defaults: Mapping[str, Any] = {"scale": 0.25}
 
     def num_outputs(self, num_classes: int) -> int:
         """Of the zoo network's own head, which is left out."""
