@@ -4,7 +4,7 @@
 
 The same backbone, picture size (240×320) and batches: resnet18 under hubel's detector and under
 torchvision's FCOS with its feature pyramid; resnet18 under hubel's segmenter and torchvision's FCN
-head, mobilenet_v3_large under hubel's segmenter and torchvision's LRASPP. A case is some
+head, mobilenet_v3 (large) under hubel's segmenter and torchvision's LRASPP. A case is some
 steps of forward, loss, backward and optimizer. "reference" is how torchvision's own training
 scripts run: float32, NCHW, SGD. "hubel" is what `hubel fit` runs on a CPU with such instructions:
 bfloat16, channels last, Muon. "reference, hubel's engine" is torchvision's network in the same
@@ -56,7 +56,7 @@ def main() -> None:
             lambda: fcn(mask), lambda: ours("segment", "resnet18", mask),
         ),
         "segmentation, mobilenet_v3_large": (
-            lambda: lraspp(mask), lambda: ours("segment", "mobilenet_v3_large", mask),
+            lambda: lraspp(mask), lambda: ours("segment", "mobilenet_v3", mask),
         ),
     }  # fmt: skip
     for name, (reference, own) in comparisons.items():

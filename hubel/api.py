@@ -35,7 +35,7 @@ from hubel.shapes import format_shape
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
 from hubel.train.distributed import joined
-from hubel.views import with_views
+from hubel.views import with_tta, with_views
 
 __all__ = ["Inspected", "Judged", "Run", "fit", "inspect", "load", "resume"]
 
@@ -189,10 +189,9 @@ class Run:
         if not paths:
             raise UserError("PATH is missing: name at least one picture or folder")
         config = FitConfig.from_run(self.folder.read_json("config.json"))
-        if tta is not None:
-            config = replace(config, tta=tta)
         engine = exact_engine(config)
         trained = load_trained(self.folder, self.model)
+        config = with_tta(config, tta, trained.task)
         engine.place(trained.model)
         viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
         if min_score is None:

@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from hubel.errors import UserError
 from hubel.models import Model
+from hubel.shapes import format_shape
 from hubel.trial import trial
 
 __all__ = ["MapShape", "map_shapes", "nearest_stride", "without_head"]
@@ -35,15 +37,23 @@ class MapShape:
 def map_shapes(model: Model, input_shape: tuple[int, ...]) -> list[MapShape]:
     """Of the maps for one input (c, *spatial), without those of a single place, finest first.
 
-    The network runs once on zeros, in evaluation mode, and is left as it was.
+    The network runs once on zeros, in evaluation mode, and is left as it was. Raises `UserError`
+    where there is none.
     """
     with trial(model, input_shape) as zeros, torch.no_grad():
         maps = model.forward_features(zeros)
-    return [
+    shapes = [
         MapShape(i, map.shape[1], tuple(map.shape[2:]), input_shape[-1] / map.shape[-1])
         for i, map in enumerate(maps)
         if map.ndim == zeros.ndim and max(map.shape[2:]) > 1
     ]
+    if not shapes:
+        raise UserError(
+            f"this network has no map of more than one place for an input of "
+            f"{format_shape(*input_shape[1:])}, and where things are is read off maps; enlarge it "
+            f"with --img-size, or take another --model"
+        )
+    return shapes
 
 
 def without_head(model: Model, input_shape: tuple[int, ...]) -> Model:
@@ -53,9 +63,15 @@ def without_head(model: Model, input_shape: tuple[int, ...]) -> Model:
     A part is a module whose parameters all have no influence on the maps for one input
     (c, *spatial).
     """
-    with trial(model, input_shape) as input:
-        maps = model.forward_features(input.requires_grad_())
-    used = _parameters_behind(maps)
+    frozen = [p for p in model.parameters() if not p.requires_grad]
+    for parameter in frozen:  # the graph knows only what could learn
+        parameter.requires_grad_(True)
+    try:
+        with torch.enable_grad(), trial(model, input_shape) as input:
+            used = _parameters_behind(model.forward_features(input.requires_grad_()))
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
     for parent in list(model.modules()):
         for name, part in list(parent.named_children()):
             own = list(part.parameters())

@@ -7,13 +7,17 @@ where mirroring changes no label. The picture as it is has half of the weight.
 """
 
 import itertools
+from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 
+from hubel.config import FitConfig
+from hubel.errors import UserError
 from hubel.models import Model
+from hubel.tasks import Task
 
-__all__ = ["Views", "with_views"]
+__all__ = ["Views", "with_tta", "with_views"]
 
 _SURE = 0.5
 """From this lead of the likeliest class over the second on, more views seldom change it."""
@@ -88,3 +92,18 @@ def _shifted(input: torch.Tensor, offset: list[int]) -> torch.Tensor:
         for pixels, side in zip(offset, input.shape[2:], strict=True)
     )
     return padded[(slice(None), slice(None), *window)]
+
+
+def with_tta(config: FitConfig, asked: str | None, task: Task) -> FitConfig:
+    """`config` with the views that were asked for. Raises `UserError` where means over views mean
+    nothing: places move with the picture.
+    """
+    if asked is None:
+        return config
+    config = replace(config, tta=asked)
+    if config.tta != "none" and task.answer != "class":
+        raise UserError(
+            f"--tta {asked} averages over shifted views, and --task {task.name} says where things "
+            f"are; leave it out"
+        )
+    return config

@@ -3,16 +3,22 @@
 import json
 import math
 
+import numpy as np
 import pytest
 import torch
 import torchvision
 from commands import loaded, ran
+from fakes import MemoryStore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import hubel
+from hubel.data.augment import Augment
+from hubel.data.boxes import Boxes
+from hubel.data.targets import BoxTargets
 from hubel.errors import UserError
+from hubel.maps import map_shapes, without_head
 from hubel.models import MODELS, ModelSpec, build
 from hubel.tasks import TASKS
 from hubel.tasks.detect import Detector, assigned
@@ -277,3 +283,79 @@ def test_every_network_can_be_the_backbone(name):
     side = max(64, MODELS[name].smallest)
     model = detector(name, (side, side)).eval()
     assert model(torch.randn(1, 3, side, side)).shape[2] == 12
+
+
+def test_a_lone_object_that_leaves_the_picture_is_none_any_more():
+    augment = Augment(translate=0.5)
+    rows = torch.tensor([[[1.0, 0.0, 0.0, 0.2, 0.2]]] * 64)
+    pixels = torch.zeros(64, 20, 20, 3, dtype=torch.uint8)
+    draws = augment.draws(64, 0, 0)
+    _, many = augment.both(pixels, rows, "boxes", draws)
+    _, one = augment.both(pixels, rows, "box", draws)
+    gone = many[:, 0, 0] < 0
+    assert 0 < int(gone.sum()) < 64
+    assert (one[:, 0, 0] == 1).all()
+
+
+def test_difficult_boxes_are_not_learned_from():
+    boxes = Boxes.of([[(0, (0, 0, 8, 8), True), (1, (8, 8, 16, 16), False)], []], 2)
+    store = MemoryStore(np.zeros((2, 16, 16, 3), np.uint8))
+    assert BoxTargets.of(boxes, store).values.tolist() == [[[1, 0.5, 0.5, 1, 1]], [[-1] * 5]]
+    assert BoxTargets.of(boxes, store, "box").values.shape == (2, 2, 5)
+
+
+def test_a_run_is_loaded_where_nothing_is_recorded(run, tmp_path):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    wanted = run.predict(tmp_path / "a.png", min_score=0.0)
+    with torch.no_grad():
+        assert hubel.load(run.path).predict(tmp_path / "a.png", min_score=0.0) == wanted
+
+
+def test_frozen_parts_stay_where_maps_come_from():
+    model = build(ModelSpec("resnet18", 3, 3, (64, 64)))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    kept = without_head(model, (3, 64, 64))
+    assert len(map_shapes(kept, (3, 64, 64))) == 4
+    assert not any(p.requires_grad for p in kept.parameters())
+
+
+def test_a_network_without_places_is_told():
+    with pytest.raises(UserError, match=r"no map of more than one place for an input of 8×8"):
+        map_shapes(build(ModelSpec("simple", 3, 3, (8, 8))), (3, 2, 2))
+
+
+@pytest.mark.parametrize("views", ["all", "unsure"])
+def test_places_are_not_averaged_over_shifted_views(run, tmp_path, views):
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    for ask in (
+        lambda: run.predict(tmp_path / "a.png", tta=views),
+        lambda: run.evaluate(tta=views),
+    ):
+        with pytest.raises(UserError, match=rf"--tta {views} averages .* --task detect"):
+            ask()
+
+
+def test_boxes_of_other_classes_are_told(run, tmp_path):
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(12):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows += [f"{i}.png,circle,1,1,20,20", f"{i}.png,zebra,5,5,25,25"]
+    table = tmp_path / "boxes.csv"
+    table.write_text("path,class,xmin,ymin,xmax,ymax\n" + "\n".join(rows) + "\n")
+    judged = run.evaluate(table)
+    assert judged.evaluation.num_truth == 12
+    assert any("12 boxes of 'zebra', which the network does not know" in n for n in judged.notes)
+    table.write_text(table.read_text().replace("circle", "lion"))
+    with pytest.raises(UserError, match=r"has none of the run's classes \(circle, cross"):
+        run.evaluate(table)
+
+
+def test_many_boxes_and_places_are_compared_in_parts(monkeypatch):
+    where, target = places((16, 16), (8, 8), (4, 4)), TARGET.repeat(5, 1, 1)
+    whole = assigned(where, target)
+    monkeypatch.setattr("hubel.tasks.detect._MOST_PAIRS", 3 * len(where))
+    for one, other in zip(whole, assigned(where, target), strict=True):
+        assert torch.equal(one, other)

@@ -108,7 +108,7 @@ def cost(
     from hubel.cost.summary import blocks
     from hubel.cost.table import prediction_lines, table_lines
     from hubel.engine import choose_engine
-    from hubel.models import Stem
+    from hubel.models import Model, Stem
     from hubel.named_network import named_network, written_shape
     from hubel.tasks import TASKS
 
@@ -139,9 +139,18 @@ def cost(
     notes: list[str] = []
     with only_the_document(json):
         network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
+        if TASKS[task].answer != "class":
+            if num_classes is None:
+                raise UserError(
+                    f"--task {task} puts a head for each class on the network's maps: give "
+                    f"--num-classes, or --data"
+                )
+            network = TASKS[task].network(cast(Model, network), num_classes, shape)
+            notes.append(f"the loss of --task {task} is priced as a classifier's, which is less")
         found = replace(_counted(network, shape, config.batch_size, model), model=model)
         if prediction:
-            predicted, fit, notes = _predicted(network, shape, config, facts, again=again)
+            predicted, fit, said = _predicted(network, shape, config, facts, again=again)
+            notes += said
             found = found.timed(predicted.layers)
     if json:
         rows = found.rows if depth is None else blocks(found.rows, depth)

@@ -112,30 +112,31 @@ class Augment:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """`pixels` as by calling, and their targets (rows of `Targets` of that kind) moved alike.
 
-        A box is cut off at the picture's border; one of which less than a quarter is left is no
-        object any more, unless it is its picture's only one.
+        A box is cut off at the picture's border; of "boxes" one of which less than a quarter is
+        left is no object any more, and a "box" stays one whatever is left.
         """
         size = tuple(pixels.shape[1:-1])
+        boxed = kind in ("box", "boxes")
         border = ignored = None  # reflected
         if kind == "boxes" or self.scale > 0:
             border = self._fill(pixels)
             ignored = torch.tensor([IGNORED], dtype=target.dtype, device=target.device)
         if self.rotate > 0 or self.resized_crop < 1 or self.scale > 0:
             theta = self._warps(size, draws)
-            if kind == "boxes":
+            if boxed:
                 target = _warped_boxes(target, theta)
             elif kind == "mask":
                 target = _warped(target.unsqueeze(-1), theta, "nearest", ignored).squeeze(-1)
             pixels = _warped(pixels, theta, "bilinear", border)
         if self.flip != "none" or self.translate > 0 or self.turns != "none":
             moves = self._moves(size, draws)
-            if kind == "boxes":
+            if boxed:
                 target = _moved_boxes(target, moves, size)
             elif kind == "mask":
                 target = _moved(target.unsqueeze(-1), moves, ignored).squeeze(-1)
             pixels = _moved(pixels, moves, border)
-        if kind == "boxes":
-            target = _cut_off(target)
+        if boxed:
+            target = _cut_off(target, keep=kind == "box")
         if self.jitter > 0:
             pixels = self._jitter(pixels, draws)
         if self.cutout > 0:
@@ -330,10 +331,12 @@ def _warped_boxes(rows: torch.Tensor, theta: torch.Tensor) -> torch.Tensor:
     return torch.cat([rows[..., :1], moved.amin(2), moved.amax(2)], dim=-1)
 
 
-def _cut_off(rows: torch.Tensor) -> torch.Tensor:
-    """Boxes (b, most, 5) inside the picture; without those of which too little is inside."""
+def _cut_off(rows: torch.Tensor, *, keep: bool) -> torch.Tensor:
+    """Boxes (b, most, 5) inside the picture; unless asked to `keep` all, without those of which too
+    little is inside.
+    """
     inside = torch.cat([rows[..., :1], rows[..., 1:].clamp(0, 1)], dim=-1)
-    if rows.shape[1] > 1:
+    if not keep:
         gone = areas(inside) < KEPT * areas(rows)
         inside[..., 0] = torch.where(gone, NO_OBJECT, inside[..., 0])
     return inside

@@ -90,6 +90,16 @@ class Boxes:
             self.difficult[rows],
         )
 
+    def without(self, gone: npt.NDArray[np.bool_]) -> "Boxes":
+        """Those that are not `gone` (k,)."""
+        kept = np.bincount(self.samples[~gone], minlength=len(self.starts) - 1)
+        return Boxes(
+            np.cumsum([0, *kept], dtype=np.int64),
+            self.corners[~gone],
+            self.classes[~gone],
+            self.difficult[~gone],
+        )
+
     def of_sample(self, i: int) -> slice:
         """The rows of sample `i`."""
         return slice(int(self.starts[i]), int(self.starts[i + 1]))

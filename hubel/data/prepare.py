@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from hubel.config import FitConfig
 from hubel.data.cache import Progress, Store, open_store
 from hubel.data.leaks import Leaks, leaks
+from hubel.data.legend import IGNORED
 from hubel.data.source import Source, open_source
 from hubel.data.split import Split, keep_copies_together, split_source
 from hubel.errors import UserError
@@ -99,7 +101,9 @@ def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     """
     source, store = open_configured(config, progress)
     _refuse_corrupt(source, store, config)
-    return _with_leaks(source, store, draw_split(source, store, config), config)
+    split = draw_split(source, store, config)
+    _refuse_unlabelled(source, store, split)
+    return _with_leaks(source, store, split, config)
 
 
 def restore_split(config: FitConfig, ids: dict[str, list[str]], progress: Progress | None) -> Data:
@@ -141,6 +145,19 @@ def _with_leaks(source: Source, store: Store, split: Split, config: FitConfig) -
     if found.count:
         notes.append(f"WARNING: {found.headline()}; figures are given with and without them")
     return Data(source, store, split, found, notes)
+
+
+def _refuse_unlabelled(source: Source, store: Store, split: Split) -> None:
+    """Masks in which no pixel has a class teach nothing."""
+    if store.masks is None:
+        return
+    for part in torch.from_numpy(split.train).split(64):
+        if bool((store.masks.gather(part) != IGNORED).any()):
+            return
+    raise UserError(
+        f"DATA '{source.path or source.info.format}' has no pixel to learn from: in every mask of "
+        f"train all are {IGNORED} or of a class that is none; mend the masks or their legend"
+    )
 
 
 def _refuse_corrupt(source: Source, store: Store, config: FitConfig) -> None:

@@ -1,7 +1,7 @@
 """What is to be learned of each sample, as tensors whose rows a batch gathers."""
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -10,12 +10,12 @@ import torch
 from hubel.data.boxes import Boxes
 from hubel.data.cache import Store
 from hubel.data.legend import IGNORED
-from hubel.data.source import Labelling
 
 __all__ = ["IGNORED", "NO_OBJECT", "BoxTargets", "Kind", "Labels", "Masks", "Targets"]
 
-Kind: TypeAlias = Labelling
-"""What a target is, and so how it moves with its picture."""
+Kind: TypeAlias = Literal["class", "box", "boxes", "mask"]
+"""What a target is, and so how it moves with its picture: a class, a class with one box, any
+number of boxes, a class a pixel."""
 
 NO_OBJECT = -1.0
 """The class of a row that pads a sample's boxes to the number of the fullest one."""
@@ -24,7 +24,8 @@ NO_OBJECT = -1.0
 class Targets(Protocol):
     """Of every sample of a source."""
 
-    kind: ClassVar[Kind]
+    @property
+    def kind(self) -> Kind: ...
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         """The targets of samples `ids` (b,) int64, on the CPU."""
@@ -51,14 +52,20 @@ class Labels:
 class BoxTargets:
     """Boxes: rows are float32 (b, most, 5): class, left, top, right, bottom as shares of the
     picture's sides; `most` is the number of the fullest sample, `NO_OBJECT` pads.
+
+    Of kind "box" each sample has one, whatever becomes of its picture.
     """
 
-    kind: ClassVar[Kind] = "boxes"
     values: torch.Tensor
+    kind: Kind = "boxes"
 
     @classmethod
-    def of(cls, boxes: Boxes, store: Store) -> "BoxTargets":
-        """`boxes` of the pictures of `store`; those of unreadable ones are left out."""
+    def of(cls, boxes: Boxes, store: Store, kind: Kind = "boxes") -> "BoxTargets":
+        """`boxes` of the pictures of `store`, without those of unreadable ones; where there may be
+        many also without the difficult, which nobody is asked to find.
+        """
+        if kind == "boxes":
+            boxes = boxes.without(boxes.difficult)
         n = len(boxes.starts) - 1
         values = np.full((n, max(int(boxes.counts.max(initial=0)), 1), 5), NO_OBJECT, np.float32)
         sample = boxes.samples
@@ -67,7 +74,7 @@ class BoxTargets:
         seen = store.readable[sample]
         rows = np.column_stack([boxes.classes, boxes.corners / np.tile(sides, 2)[sample]])
         values[sample[seen], place[seen]] = rows[seen]
-        return cls(torch.from_numpy(values))
+        return cls(torch.from_numpy(values), kind)
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         return self.values[ids]

@@ -26,8 +26,9 @@ from hubel.evaluate.segmenting import LabelMap, SegmentedSplit, evaluate_maps
 from hubel.inference import Trained, batch_outputs, load_trained, outputs, read_train_digests
 from hubel.metrics.boxes import Predictions
 from hubel.runs import RunFolder
+from hubel.shapes import format_shape
 from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask
-from hubel.views import with_views
+from hubel.views import with_tta, with_views
 
 __all__ = ["AnyEvaluation", "EvaluatedRun", "evaluate_run"]
 
@@ -72,9 +73,8 @@ def evaluate_run(
     """
     keep_freed_memory()
     config = FitConfig.from_run(run.read_json("config.json"))
-    if tta is not None:
-        config = replace(config, tta=tta)
     trained = load_trained(run, model)
+    config = with_tta(config, tta, trained.task)
     source = open_source(config.data if data is None else data)
     dims = len(trained.preprocess.size)
     if source.info.spatial_dims != dims:
@@ -102,27 +102,28 @@ def evaluate_run(
     if len(indices) == 0:
         raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
     engine = exact_engine(config)
-    if config.tta != "none" and trained.task.answer == "class":
+    if config.tta != "none":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
         notes.append(
             f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
         )
         viewed = with_views(trained.model, config.tta, config.flip)
         trained = replace(trained, model=viewed)
-    judged = _JUDGES[trained.task.answer](
-        _HeldOut(
-            trained,
-            source,
-            store,
-            indices,
-            _class_table(source, trained),
-            name,
-            np.isin(store.digests[indices], read_train_digests(run)),
-            config.seed,
-            engine,
-            config.cache,
-        )
+    held = _HeldOut(
+        trained,
+        source,
+        store,
+        indices,
+        _class_table(source, trained),
+        name,
+        np.isin(store.digests[indices], read_train_digests(run)),
+        config.seed,
+        engine,
+        config.cache,
+        progress,
     )
+    notes += held.notes()
+    judged = _JUDGES[trained.task.answer](held)
     if isinstance(judged, SegmentedSplit):
         return EvaluatedRun(judged.evaluation, trained, source, notes, judged.worst)
     return EvaluatedRun(judged, trained, source, notes)
@@ -145,6 +146,7 @@ class _HeldOut:
     seed: int
     engine: Engine
     cache: bool
+    progress: Progress | None
 
     @property
     def ids(self) -> list[str]:
@@ -162,14 +164,49 @@ class _HeldOut:
         """Width, height, width, height of each sample in pixels, (n, 4): corners are of these."""
         return np.tile(self.store.sizes[self.indices][:, ::-1], 2).astype(np.int64)
 
+    @property
+    def data(self) -> str:
+        """The data's name in messages."""
+        return str(self.source.path or self.source.info.format)
+
     def boxes(self) -> Boxes:
         """The true ones, in the run's classes. Raises `UserError` where there are none."""
         if self.source.boxes is None:
             raise UserError(
-                f"DATA '{self.source.path or self.source.info.format}' has no boxes to judge "
-                f"--task {self.trained.task.name} by; name data with boxes"
+                f"DATA '{self.data}' has no boxes to judge --task {self.trained.task.name} by; "
+                f"name data with boxes"
+            )
+        if (self.table < 0).all():
+            raise UserError(
+                f"DATA '{self.data}' has none of the run's classes "
+                f"({', '.join(self.trained.classes[:10])}); name data with boxes of these"
             )
         return self.source.boxes.take(self.indices, self.table)
+
+    def notes(self) -> list[str]:
+        """What figures of boxes and masks leave out, or take in; those of classes say it
+        themselves.
+        """
+        if self.trained.task.answer == "class":
+            return []
+        notes = []
+        if self.leaked.any():
+            notes.append(
+                f"WARNING: {int(self.leaked.sum())} of the samples are exact copies of training "
+                f"samples"
+            )
+        if self.source.boxes is not None:
+            everything = np.arange(len(self.source.info.classes))
+            numbers = self.source.boxes.take(self.indices, everything).classes
+            unknown = numbers[self.table[numbers] < 0]
+            if len(unknown):
+                names = [f"'{self.source.info.classes[i]}'" for i in np.unique(unknown)]
+                shown = ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+                notes.append(
+                    f"{len(unknown)} boxes of {shown}, which the network does not know, are not "
+                    f"asked for: what it finds there counts as wrong"
+                )
+        return notes
 
     def _batches(self) -> Iterator[Batch]:
         self.engine.place(self.trained.model)
@@ -187,6 +224,14 @@ class _HeldOut:
 
 
 def _classified(held: _HeldOut) -> Evaluation:
+    labels, boxes = held.source.info.labels, held.source.boxes
+    several = boxes is not None and bool((boxes.counts[held.indices] != 1).any())
+    if labels == "mask" or several:
+        what = "a class for every pixel" if labels == "mask" else "none or several boxes a picture"
+        raise UserError(
+            f"DATA '{held.data}' has {what}, and --task {held.trained.task.name} is judged by one "
+            f"class a sample; name data with one each"
+        )
     targets = held.table[held.source.targets]
     unknown = held.indices[targets[held.indices] < 0]
     if len(unknown):
@@ -245,21 +290,32 @@ def _segmented(held: _HeldOut) -> SegmentedSplit:
     """At the size of the samples themselves where all have one, else at the network's."""
     if held.source.masks is None:
         raise UserError(
-            f"DATA '{held.source.path or held.source.info.format}' has no masks to judge "
-            f"--task {held.trained.task.name} by; name data with masks"
+            f"DATA '{held.data}' has no masks to judge --task {held.trained.task.name} by; name "
+            f"data with masks"
+        )
+    if (held.table < 0).all():
+        raise UserError(
+            f"DATA '{held.data}' has none of the run's classes "
+            f"({', '.join(held.trained.classes[:10])}); name data with masks of these"
         )
     task = cast(AnswersMask, held.trained.task)
     own = held.store.sizes[held.indices]
-    size = tuple(own[0].tolist()) if (own == own[0]).all() else held.store.size
-    return evaluate_maps(
+    alike = bool((own == own[0]).all())
+    size = tuple(own[0].tolist()) if alike else held.store.size
+    split = evaluate_maps(
         ((task.maps(output), batch.ids) for output, batch in held.batch_outputs()),
-        open_store(held.source.masks, size=size, cache=held.cache),
+        open_store(held.source.masks, size=size, cache=held.cache, progress=held.progress),
         held.source.info.classes,
         held.source.ids,
         held.trained.classes,
         split=held.split,
         seed=held.seed,
     )
+    if alike:
+        return split
+    note = f"sizes differ: masks are judged at the network's, {format_shape(*size)}"
+    evaluation = split.evaluation
+    return replace(split, evaluation=replace(evaluation, notes=(*evaluation.notes, note)))
 
 
 _JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation | SegmentedSplit]] = {

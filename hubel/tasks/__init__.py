@@ -6,11 +6,12 @@ and `AnswersMask` say what a task of each kind gives beside the rest.
 """
 
 from collections.abc import Mapping
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import torch
 
 from hubel.data.source import Labelling
+from hubel.data.targets import Kind
 from hubel.models import Model
 from hubel.registry import Registry
 
@@ -24,7 +25,7 @@ __all__ = [
     "Task",
 ]
 
-Answer: TypeAlias = Literal["class", "box", "boxes", "mask"]
+Answer: TypeAlias = Kind
 """What a prediction is: a class, a class with a box, any number of both, a class a pixel."""
 
 

@@ -46,6 +46,10 @@ _PLACE = 4
 _MIN_SCORE, _CANDIDATES, _MOST = 0.01, 1000, 300
 """Of a prediction; before suppression; and of what is left of a picture."""
 _FEW = 4
+_MOST_PAIRS = 1 << 21
+"""Of boxes and places compared at once: some dozen values each."""
+_MOST_KEPT = 100
+"""Of a picture, for the figures of an epoch: what COCO looks at."""
 _OVERLAP = 0.6
 """From this IoU on two boxes of a class are of one object."""
 
@@ -136,6 +140,16 @@ class Detector(Model):
 def assigned(
     places: torch.Tensor, target: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`_assigned`, a few samples at a time where there are many boxes and places."""
+    few = max(1, _MOST_PAIRS // (target.shape[1] * len(places)))
+    parts = zip(*(_assigned(places, part) for part in target.split(few)), strict=True)
+    classes, boxes, centres = (torch.cat(part) for part in parts)
+    return classes, boxes, centres
+
+
+def _assigned(
+    places: torch.Tensor, target: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What each place is to find: its class (n, places), -1 for nothing, its box and how central.
 
     `places` (places, 4), `target` (n, most, 5), all in shares of the sides. A place is for the
@@ -181,8 +195,8 @@ class Detect:
     defaults: Mapping[str, Any] = {"scale": 0.25}
 
     def num_outputs(self, num_classes: int) -> int:
-        """Of the zoo network's own head, which is left out."""
-        return num_classes
+        """Of the zoo network's own head, which is left out; no network has one of one class."""
+        return max(num_classes, 2)
 
     def network(self, model: Model, num_classes: int, input_shape: tuple[int, ...]) -> Model:
         """The maps of `model`, and what reads boxes off them."""
@@ -246,7 +260,7 @@ class Detect:
         for corners, of_places in zip(output[..., :4].clamp(0, 1), scores, strict=True):
             flat = of_places.flatten()
             best, order = flat.topk(min(_CANDIDATES, len(flat)))
-            order = order[best >= _MIN_SCORE]
+            order = order[~(best < _MIN_SCORE)]  # not a number stays, and is told later
             place = order.div(of_places.shape[1], rounding_mode="floor")
             rows = torch.cat(
                 [
@@ -260,17 +274,18 @@ class Detect:
         return found
 
     def kept(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The predicted boxes (n, 1 + 300, 6), behind a row with the loss; and the true ones."""
-        rows = output.new_full((len(output), 1 + _MOST, 6), NO_OBJECT)
+        """The surest boxes (n, 1 + 100, 6), behind a row with the loss; and the true ones."""
+        rows = output.new_full((len(output), 1 + _MOST_KEPT, 6), NO_OBJECT)
         rows[:, 0, 0] = self.loss(output, target)
         for i, found in enumerate(self.boxes(output)):
-            rows[i, 1 : 1 + len(found)] = found
+            rows[i, 1 : 1 + len(found)] = found[:_MOST_KEPT]
         return rows, target
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`map50` and `map50_95` as COCO defines them, the `min_score` to keep for the largest F1
-        at IoU 0.5 (None without any box), `loss` and `n`. Overlaps are of boxes in shares of the
-        sides. Difficult boxes count as others here, in an evaluation they do not.
+        at IoU 0.5 (None without any box), `loss`, `n`, and how many boxes were `judged`. Overlaps are of boxes in shares of the
+        sides; difficult boxes are no targets, so that here, unlike in an evaluation, what finds
+        one is wrong.
         """
         from hubel.metrics.matching import match, operating_point  # pycocotools
 
@@ -286,11 +301,14 @@ class Detect:
             "map50_95": _mean(precision),
             "min_score": None if point is None else point.min_score,
             "loss": float(output[:, 0, 0].mean()),
+            "judged": len(true),
             "n": len(output),
         }
 
     def headline(self, metrics: Mapping[str, Any]) -> str:
         """The two average precisions."""
+        if metrics["judged"] == 0:
+            return f"nothing to judge by: none of {metrics['n']} validation samples has a box"
         return (
             f"mAP50 {metrics['map50']:.3f}, mAP50-95 {metrics['map50_95']:.3f} on "
             f"{metrics['n']} validation samples"

@@ -268,12 +268,12 @@ class Segment:
         cells = (samples * num_classes + pixels.long()) * num_classes + said
         counts = cells[pixels != IGNORED].bincount(minlength=n * num_classes**2)
         loss = self.loss(output, target).expand(n, 1)
-        rows = [loss.double().cpu(), counts.view(n, -1).double().cpu()]  # not every device has 64
+        rows = [loss.cpu().double(), counts.view(n, -1).cpu().double()]  # not every device has 64
         return torch.cat(rows, dim=1), target.new_empty(n, 0)
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`miou` and its 95 % interval by bootstrap over samples, mean `dice` over the same
-        classes, `pixel_accuracy`, `loss` (of batches, without smoothing) and `n`, from what was
+        classes, `pixel_accuracy`, `loss` (of batches, without smoothing), `n` and how many pixels were `judged`, from what was
         `kept`.
 
         Means are over the classes that the split has; all are 0 where no pixel counts.
@@ -297,11 +297,14 @@ class Segment:
             "dice": dice,
             "pixel_accuracy": float(total[:, 0].sum() / max(total[:, 2].sum(), 1)),
             "loss": float(output[:, 0].mean()),
+            "judged": int(total[:, 2].sum()),
             "n": n,
         }
 
     def headline(self, metrics: Mapping[str, Any]) -> str:
         """How well regions overlap, and the share of right pixels."""
+        if metrics["judged"] == 0:
+            return f"nothing to judge by: no pixel of {metrics['n']} validation samples has a class"
         low, high = metrics["miou_interval"]
         return (
             f"mIoU {metrics['miou']:.3f} on {metrics['n']} validation samples (95 % interval "

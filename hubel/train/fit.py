@@ -257,14 +257,18 @@ def _look_at_untrained(t: Training, data: Data) -> float:
     started = time.monotonic()
     output, target, ids = predicted(t, t.model, t.engine)
     seconds = time.monotonic() - started
-    loss = float(t.task.metrics(output, target)["loss"])
+    figures = t.task.metrics(output, target)
+    loss = float(figures["loss"])
     expected = t.task.untrained_loss(len(data.source.info.classes))
     if not math.isfinite(loss):
         raise UserError(
             f"--model '{t.config.model}' gives a loss of {loss} before training: the data or the "
             f"network has non-finite values (hubel inspect {t.config.data})"
         )
-    if not t.config.pretrained and abs(loss - expected) > 0.25 * expected:
+    # Where something is may be guessed well by chance; a class may not.
+    least = 0.75 * expected if t.task.answer == "class" else 0.0
+    odd = not least <= loss <= (1.25 if t.task.answer == "class" else 1.5) * expected
+    if odd and not t.config.pretrained and figures.get("judged", 1):
         t.report(
             {
                 "note": f"WARNING: the untrained network's loss is {loss:.3f}, "

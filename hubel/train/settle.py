@@ -16,20 +16,20 @@ from hubel.transfer import TORCHVISION, published_weights
 __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
 _USUAL = {"class": "classify", "boxes": "detect", "mask": "segment"}
-_FOR_MINUTES, _FOR_TINY, _FOR_MAPS = "swift_s", "simple", "resnet18"
+_FOR_MINUTES, _FOR_TINY, _FOR_BOXES, _FOR_MASKS = "swift_s", "simple", "resnet18", "swift_m"
 
 
 def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
     """`config` with the model "auto" decided by task and size, and a sentence that says so.
 
-    What is read off maps of several strides needs a network that has something to say in each,
-    where swift keeps its width for the last.
+    Boxes are read off maps of several strides, and need a network that has something to say in
+    each, where swift keeps its width for the last.
     """
     if config.model != AUTO:
         return config, ""
     fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
-    from_maps = TASKS[config.task].answer in ("boxes", "mask") and len(store.size) == 2
-    name = (_FOR_MAPS if from_maps else _FOR_MINUTES) if fits else _FOR_TINY
+    of_pictures = {"boxes": _FOR_BOXES, "mask": _FOR_MASKS} if len(store.size) == 2 else {}
+    name = of_pictures.get(TASKS[config.task].answer, _FOR_MINUTES) if fits else _FOR_TINY
     return replace(config, model=name), f"network: {name} (--model takes another)"
 
 

@@ -56,7 +56,7 @@ def targets_for(task: Task, data: Data) -> Targets:
     """What `task` learns of each sample of `data`."""
     if task.labels == "boxes":
         assert data.source.boxes is not None  # noqa: S101 — `settle_task` has looked
-        return BoxTargets.of(data.source.boxes, data.store)
+        return BoxTargets.of(data.source.boxes, data.store, task.answer)
     if task.labels == "mask":
         assert data.store.masks is not None  # noqa: S101 — as above
         return Masks(data.store.masks)
