@@ -328,12 +328,10 @@ def test_a_network_without_places_is_told():
 @pytest.mark.parametrize("views", ["all", "unsure"])
 def test_places_are_not_averaged_over_shifted_views(run, tmp_path, views):
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
-    for ask in (
-        lambda: run.predict(tmp_path / "a.png", tta=views),
-        lambda: run.evaluate(tta=views),
-    ):
-        with pytest.raises(UserError, match=rf"--tta {views} averages .* --task detect"):
-            ask()
+    with pytest.raises(UserError, match=rf"--tta {views} averages .* --task detect"):
+        run.predict(tmp_path / "a.png", tta=views)
+    with pytest.raises(UserError, match=rf"--tta {views} averages .* --task detect"):
+        run.evaluate(tta=views)
 
 
 def test_boxes_of_other_classes_are_told(run, tmp_path):
@@ -359,3 +357,44 @@ def test_many_boxes_and_places_are_compared_in_parts(monkeypatch):
     monkeypatch.setattr("hubel.tasks.detect._MOST_PAIRS", 3 * len(where))
     for one, other in zip(whole, assigned(where, target), strict=True):
         assert torch.equal(one, other)
+
+
+def box_table(folder, rows, n=12):
+    """Pictures of noise and a CSV of `rows`: (picture, class, four corners)."""
+    rng = np.random.default_rng(0)
+    for i in range(n):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    table = folder / "boxes.csv"
+    lines = [",".join(map(str, (f"{i}.png", *row))) for i, *row in rows]
+    table.write_text("\n".join(["path,class,xmin,ymin,xmax,ymax", *lines]) + "\n")
+    return table
+
+
+def test_one_class_is_enough(tmp_path):
+    rows = [(i, "cell", 2 + k, 2, 14 + k, 14) for i in range(12) for k in (0, 12)]
+    table = box_table(tmp_path, rows)
+    run = hubel.fit(table, output=tmp_path / "run", epochs=1, model="simple", **SETTINGS)
+    assert run.folder.read_json("classes.json") == ["cell"]
+    assert run.predict(tmp_path / "0.png", min_score=0.0)[0].objects[0].label == "cell"
+    assert run.evaluate().evaluation.num_truth > 0
+
+
+def test_a_classifier_is_not_judged_by_pictures_without_one_class(tmp_path):
+    one = box_table(tmp_path, [(i, "ab"[i % 2], 2, 2, 14, 14) for i in range(12)])
+    settings = {**SETTINGS, "task": "classify", "model": "simple", "epochs": 1}
+    run = hubel.fit(one, output=tmp_path / "run", **settings)
+    assert run.evaluate().evaluation.n > 0
+    rows = [(i, "a", 2 + k, 2, 14 + k, 14) for i in range(6) for k in (0, 12)]
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UserError, match=r"none or several boxes a picture, and --task classify"):
+        run.evaluate(box_table(tmp_path / "other", rows))
+    with pytest.raises(UserError, match=r"has a class for every pixel, and --task classify"):
+        run.evaluate("shapes-masks:20")
+
+
+def test_a_validation_split_without_boxes_is_told(run):
+    nothing = torch.full_like(TARGET, -1.0)
+    metrics = DETECT.metrics(*DETECT.kept(perfect(nothing), nothing))
+    assert DETECT.headline(metrics) == "nothing to judge by: none of 2 validation samples has a box"
+    assert DETECT.headline(run.result["metrics"]).startswith("mAP50 0.")

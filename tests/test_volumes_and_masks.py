@@ -143,3 +143,32 @@ def test_impossible_tiles_are_told(run, tmp_path, settings, message):
     Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
     with pytest.raises(UserError, match=message):
         run.predict(tmp_path / "a.png", **settings)
+
+
+def mask_set(folder, values):
+    """Thirty pictures of noise whose masks are of `values`; the legend knows a and b."""
+    rng = np.random.default_rng(0)
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for i in range(30):
+        pixels = rng.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"images/{i:02}.png")
+        Image.fromarray(rng.choice(values, (32, 32)).astype(np.uint8)).save(
+            folder / f"masks/{i:02}.png"
+        )
+    (folder / "classes.txt").write_text("a\nb\n")
+    return folder
+
+
+def test_masks_without_any_class_teach_nothing(tmp_path):
+    data = mask_set(tmp_path / "data", [255])
+    with pytest.raises(UserError, match=r"has no pixel to learn from: in every mask of train"):
+        hubel.fit(data, output=tmp_path / "run", model="simple", epochs=1, **SETTINGS)
+    assert not (tmp_path / "run").exists()
+
+
+def test_masks_of_other_classes_are_told(run, tmp_path):
+    with pytest.raises(UserError, match=r"has none of the run's classes \(background, circle"):
+        run.evaluate(mask_set(tmp_path / "data", [0, 1]))
+    with pytest.raises(UserError, match=r"has no masks to judge --task segment by"):
+        run.evaluate("shapes:20")

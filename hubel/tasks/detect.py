@@ -283,9 +283,9 @@ class Detect:
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`map50` and `map50_95` as COCO defines them, the `min_score` to keep for the largest F1
-        at IoU 0.5 (None without any box), `loss`, `n`, and how many boxes were `judged`. Overlaps are of boxes in shares of the
-        sides; difficult boxes are no targets, so that here, unlike in an evaluation, what finds
-        one is wrong.
+        at IoU 0.5 (None without any box), `loss`, `n`, and how many boxes were `judged`. Overlaps
+        are of boxes in shares of the sides; difficult boxes are no targets, so that here, unlike
+        in an evaluation, what finds one is wrong.
         """
         from hubel.metrics.matching import match, operating_point  # pycocotools
 

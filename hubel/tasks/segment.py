@@ -273,8 +273,8 @@ class Segment:
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`miou` and its 95 % interval by bootstrap over samples, mean `dice` over the same
-        classes, `pixel_accuracy`, `loss` (of batches, without smoothing), `n` and how many pixels were `judged`, from what was
-        `kept`.
+        classes, `pixel_accuracy`, `loss` (of batches, without smoothing), `n` and how many pixels
+        were `judged`, from what was `kept`.
 
         Means are over the classes that the split has; all are 0 where no pixel counts.
         """
