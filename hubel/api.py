@@ -141,6 +141,17 @@ class Run:
         """
         return list(self._predictions(paths, tta, min_score, tile, overlap)[1])
 
+    def predict_each(
+        self,
+        *paths: str | Path,
+        tta: str | None = None,
+        min_score: float | None = None,
+        tile: str | int | None = None,
+        overlap: int | None = None,
+    ) -> Iterator[Prediction]:
+        """As `predict`, one after the other: not all masks of many large files need be held."""
+        return self._predictions(paths, tta, min_score, tile, overlap)[1]
+
     def write_predictions(
         self,
         *paths: str | Path,

@@ -1,10 +1,16 @@
-"""The maps that a backbone gives a task: their channels and strides, found by looking."""
+"""The maps that a backbone gives a task: their channels and strides, found by looking; and maps
+brought to another size, where of each place the likeliest class may be taken.
+"""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from hubel.errors import UserError
@@ -12,7 +18,11 @@ from hubel.models import Model
 from hubel.shapes import format_shape
 from hubel.trial import trial
 
-__all__ = ["MapShape", "map_shapes", "nearest_stride", "without_head"]
+__all__ = ["MapShape", "likeliest", "map_shapes", "nearest_stride", "resized", "without_head"]
+
+_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
+_MOST_VALUES = 1 << 26
+"""Of maps that are brought to a larger size at once: 256 MiB."""
 
 
 @dataclass(frozen=True)
@@ -98,3 +108,48 @@ def _parameters_behind(maps: Sequence[torch.Tensor]) -> set[int]:
 def nearest_stride(shapes: Sequence[MapShape], stride: float) -> MapShape:
     """The map whose stride is nearest to `stride`, by ratio; of equal ones the deepest."""
     return min(reversed(shapes), key=lambda s: round(max(s.stride / stride, stride / s.stride), 3))
+
+
+def resized(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
+    """Maps (n, c, *any) at (n, c, *size), by linear interpolation between the centres of places;
+    those of that size as they are.
+    """
+    if tuple(maps.shape[2:]) == size:
+        return maps
+    return F.interpolate(maps, size, mode=_LINEAR[len(size)], align_corners=False)
+
+
+def likeliest(maps: torch.Tensor, size: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """The likeliest class (*size) of each pixel from one picture's maps (num_classes, *any).
+
+    Of a large picture the enlarged maps are made in bands along the first axis.
+    """
+    row = len(maps) * math.prod(size[1:])
+    if tuple(maps.shape[1:]) == size or row * size[0] <= _MOST_VALUES:
+        return _largest(resized(maps[None].float(), size)[0])
+    found = np.empty(size, np.uint8)
+    done = 0
+    for band in _bands(maps, size, max(1, _MOST_VALUES // row)):
+        found[done : done + band.shape[1]] = _largest(band)
+        done += band.shape[1]
+    return found
+
+
+def _largest(maps: torch.Tensor) -> npt.NDArray[np.uint8]:
+    return maps.argmax(0).to(torch.uint8).cpu().numpy()
+
+
+def _bands(maps: torch.Tensor, size: tuple[int, ...], height: int) -> Iterator[torch.Tensor]:
+    """`maps` (num_classes, *any) at `size`, at most `height` rows of the first axis at a time.
+
+    Linear interpolation is one along each axis after the other: along the first between two rows,
+    whose places follow from the row's own, along the rest by `resized`, with rows for channels.
+    """
+    length = maps.shape[1]
+    for start in range(0, size[0], height):
+        rows = torch.arange(start, min(start + height, size[0]), dtype=torch.float64)
+        place = ((rows + 0.5) * length / size[0] - 0.5).clamp(0, length - 1).to(maps.device)
+        before = place.long()
+        after = (before + 1).clamp_max(length - 1)
+        share = (place - before).float().view(-1, *[1] * (len(size) - 1))
+        yield resized(torch.lerp(maps[:, before].float(), maps[:, after].float(), share), size[1:])

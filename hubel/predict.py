@@ -1,6 +1,6 @@
 """`predict`: what a network says of single files."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
@@ -8,22 +8,23 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from hubel.annotate import Annotated
 from hubel.annotate.tiles import Tile, merge_boxes, merge_masks, tiles
+from hubel.data.loader import samples_at_once
+from hubel.data.nifti_file import check_nibabel, decode_volume, is_nifti
 from hubel.data.npy import open_npy
-from hubel.data.pictures import SUFFIXES, decode_picture
+from hubel.data.pictures import SUFFIXES, convert_channels, decode_picture
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.engine import Engine
 from hubel.errors import UserError
 from hubel.inference import Trained
+from hubel.maps import likeliest, resized
 from hubel.shapes import format_shape
 from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask
 
 __all__ = ["Found", "Prediction", "Reading", "find_files", "predict_arrays", "predict_files"]
 
-_BATCH, _TILE_BATCH = 64, 8
 _UNREADABLE = (UnreadableSampleError, OSError, ValueError, EOFError, MemoryError)
 
 
@@ -84,7 +85,7 @@ class Prediction:
 def find_files(paths: Sequence[str | Path]) -> list[Path]:
     """The picture and volume files that `paths` name; folders are searched, sorted.
 
-    Raises `UserError` for a path that does not exist or a folder without pictures.
+    Raises `UserError` for a path that does not exist or a folder without either.
     """
     found = []
     for path in map(Path, paths):
@@ -92,12 +93,14 @@ def find_files(paths: Sequence[str | Path]) -> list[Path]:
             inside = sorted(
                 p
                 for p in path.rglob("*")
-                if p.suffix.lower() in (*SUFFIXES, ".npy")
+                if (p.suffix.lower() in (*SUFFIXES, ".npy") or is_nifti(p))
                 and p.is_file()
                 and not any(part.startswith(".") for part in p.relative_to(path).parts)
             )
             if not inside:
-                raise UserError(f"PATH '{path}' is a folder without pictures; name another")
+                raise UserError(
+                    f"PATH '{path}' is a folder without pictures or volumes; name another"
+                )
             found += inside
         elif path.is_file():
             found.append(path)
@@ -127,21 +130,25 @@ class Reading:
 def predict_files(
     trained: Trained, paths: Sequence[str | Path], engine: Engine, reading: Reading | None = None
 ) -> Iterator[Prediction]:
-    """A prediction for each file, in order; pictures by any decoder, volumes as .npy.
+    """A prediction for each file, in order; pictures by any decoder, volumes as .npy or NIfTI.
 
     Raises `UserError` for tiles of another number of sides than the data has, or with a task
-    whose answer is of the whole sample.
+    whose answer is of the whole sample; and for NIfTI where nibabel is not installed.
     """
     reading = reading or Reading()
     files = find_files(paths)
+    nifti = next(filter(is_nifti, files), None)
+    if nifti is not None:
+        check_nibabel(f"PATH '{nifti}'")
     if reading.tile is not None:
         _check_tiles(trained, reading.tile)
         yield from (_in_tiles(trained, path, engine, reading) for path in files)
         return
-    for start in range(0, len(files), _BATCH):
+    at_once = samples_at_once(trained.preprocess.size)
+    for start in range(0, len(files), at_once):
         arrays: list[Array] = []
         blank: list[Prediction] = []
-        for path in files[start : start + _BATCH]:
+        for path in files[start : start + at_once]:
             try:
                 pixels = _read(path, trained)
                 arrays.append(trained.preprocess.resize(pixels))
@@ -183,11 +190,12 @@ def _in_tiles(trained: Trained, path: Path, engine: Engine, reading: Reading) ->
     answers = _tile_outputs(trained, pixels, parts, engine)
     if trained.task.answer == "mask":
         task = cast(AnswersMask, trained.task)
-        scores = ((tile, _at(task.maps(o[None])[0], tile.size).numpy()) for tile, o in answers)
+        scores = ((t, resized(task.maps(o[None]), t.size)[0].numpy()) for t, o in answers)
         return _masked(trained, blank, merge_masks(scores, size))
     found = []
     for tile, output in answers:
         rows = cast(AnswersBoxes, trained.task).boxes(output[None])[0].double().numpy()
+        rows = rows[rows[:, 1] >= reading.min_score]  # a merged box is as large as all its parts
         sides = np.tile(tile.size[::-1], 2)
         found.append((tile, np.hstack([rows[:, :2], rows[:, 2:] * sides])))
     merged = merge_boxes(found, size)
@@ -199,8 +207,9 @@ def _tile_outputs(
     trained: Trained, pixels: Array, parts: Sequence[Tile], engine: Engine
 ) -> Iterator[tuple[Tile, torch.Tensor]]:
     """The network's output for each part, a few at a time."""
-    for start in range(0, len(parts), _TILE_BATCH):
-        some = parts[start : start + _TILE_BATCH]
+    at_once = samples_at_once(trained.preprocess.size)
+    for start in range(0, len(parts), at_once):
+        some = parts[start : start + at_once]
         arrays = [trained.preprocess.resize(pixels[tile.slices]) for tile in some]
         yield from zip(some, predict_arrays(trained, arrays, engine), strict=True)
 
@@ -268,18 +277,11 @@ def _with_objects(
 
 def _masks(
     trained: Trained, output: torch.Tensor, blank: list[Prediction], min_score: float
-) -> list[Prediction]:
+) -> Iterator[Prediction]:
+    # One by one: masks of the files' own sizes are larger than all that they are made from.
     maps = cast(AnswersMask, trained.task).maps(output)
-    return [
-        _masked(trained, p, _at(of_one, p.size or ()).argmax(0).to(torch.uint8).numpy())
-        for p, of_one in zip(blank, maps, strict=True)
-    ]
-
-
-def _at(maps: torch.Tensor, size: tuple[int, ...]) -> torch.Tensor:
-    """Probabilities (num_classes, *spatial) at another size."""
-    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(size)]
-    return F.interpolate(maps[None], size, mode=mode, align_corners=False)[0]
+    for p, of_one in zip(blank, maps, strict=True):
+        yield _masked(trained, p, likeliest(of_one, p.size or ()))
 
 
 def _masked(trained: Trained, p: Prediction, mask: npt.NDArray[np.uint8]) -> Prediction:
@@ -296,15 +298,17 @@ def _in_pixels(shares: Sequence[float], p: Prediction) -> tuple[float, float, fl
 
 
 _READERS: dict[
-    Answer, Callable[[Trained, torch.Tensor, list[Prediction], float], list[Prediction]]
+    Answer, Callable[[Trained, torch.Tensor, list[Prediction], float], Iterable[Prediction]]
 ] = {"class": _classes, "box": _boxes, "boxes": _objects, "mask": _masks}
 
 
 def _read(path: Path, trained: Trained) -> Array:
     """One file's pixels (*spatial, c) with the network's channels."""
+    if is_nifti(path):
+        return _read_nifti(path, trained)
     if path.suffix.lower() != ".npy":
         if len(trained.preprocess.size) != 2:
-            raise ValueError("a picture, but the network takes volumes: give .npy files")
+            raise ValueError("a picture, but the network takes volumes: give .npy or NIfTI files")
         return decode_picture(path.read_bytes(), trained.preprocess.in_channels)
     values = open_npy(path)
     dims = len(trained.preprocess.size)
@@ -322,3 +326,22 @@ def _read(path: Path, trained: Trained) -> Array:
     if not np.isfinite(values).all():
         raise ValueError("the array holds values that are not finite")
     return values if values.dtype == np.uint8 else values.astype(np.float32)
+
+
+def _read_nifti(path: Path, trained: Trained) -> Array:
+    """As a training set of such files gives it: uint8 among floats is brought to floats."""
+    if len(trained.preprocess.size) != 3:
+        raise ValueError("a volume, but the network takes pictures")
+    values = decode_volume(path.read_bytes())
+    channels = trained.preprocess.in_channels
+    if values.shape[-1] not in (1, channels):
+        raise ValueError(
+            f"the volume has {values.shape[-1]} values a voxel, the network takes {channels}"
+        )
+    if trained.preprocess.scale != 255.0:
+        values = values.astype(np.float32, copy=False)
+    elif values.dtype != np.uint8:
+        raise ValueError(
+            "the volume is not stored as uint8, the network was trained on uint8 values"
+        )
+    return convert_channels(values, channels)

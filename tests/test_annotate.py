@@ -302,6 +302,8 @@ def test_pictures_that_differ_in_their_endings_alone_are_refused():
     with pytest.raises(UserError, match=r"'d/x/../a.png' is there twice; name it once"):
         annotate.check_names([root / "a.png", root / "x/../a.png"], root)
     annotate.check_names([root / "a.png", root / "b/a.png", root / "a.b.png"], root)
+    with pytest.raises(UserError, match=r"'d/a.nii' and 'd/a.nii.gz' differ in their endings"):
+        annotate.check_names([root / "a.nii", root / "a.nii.gz"], root)
 
 
 def test_the_common_root_holds_all_paths(tmp_path, monkeypatch):

@@ -147,6 +147,33 @@ def test_two_objects_that_a_border_cuts_are_not_joined_by_it():
     ]
 
 
+def test_an_object_in_parts_takes_one_box_of_a_tile_the_one_that_agrees_best():
+    # In what both see, 60 to 100, both of the right tile's boxes agree with the left one's by half
+    # or more; the right tile says that they are two objects.
+    left = [[0, 0.9, 20, 10, 100, 50]]
+    right = [[0, 0.8, 0, 10, 70, 34], [0, 0.7, 0, 12, 90, 50]]
+    assert sorted(merged(left, right)) == [
+        [0, 0.8, 60, 10, 130, 34],
+        [0, 0.9, 20, 10, 150, 50],
+    ]
+
+
+def test_an_object_in_parts_does_not_come_back_to_a_tile_it_was_in():
+    # The right tile's box agrees with both of the left one's, which are two objects.
+    left = [[0, 0.9, 10, 10, 100, 40], [0, 0.8, 55, 20, 100, 50]]
+    right = [[0, 0.7, 0, 14, 80, 46]]
+    assert sorted(merged(left, right)) == [
+        [0, 0.8, 55, 20, 100, 50],
+        [0, 0.9, 10, 10, 140, 46],
+    ]
+
+
+def test_a_whole_box_takes_the_place_of_all_that_agree_with_it():
+    left = [[0, 0.9, 65, 10, 95, 50]]
+    right = [[0, 0.5, 5, 10, 35, 36], [0, 0.4, 5, 24, 35, 50]]
+    assert merged(left, right) == left
+
+
 def test_boxes_of_a_wrong_shape_are_refused():
     with pytest.raises(ValueError, match=r"must be \(k, 6\). Got shapes \[\(2, 5\)\]"):
         merge_boxes([(LEFT, np.zeros((2, 5)))], TWO)

@@ -1,6 +1,7 @@
 """From maps to an evaluation, a batch at a time, and to the page and the words about it."""
 
 import json
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import hubel.maps
 from hubel.data.source import UnreadableSampleError
 from hubel.evaluate.segmentation import (
     MAX_WORST,
@@ -15,7 +17,8 @@ from hubel.evaluate.segmentation import (
     confusion_counts,
     evaluate_label_maps,
 )
-from hubel.evaluate.segmenting import evaluate_maps, likeliest
+from hubel.evaluate.segmenting import evaluate_maps
+from hubel.maps import likeliest
 from hubel.report.segmentation import most_taken, write_segmentation_report
 
 CLASSES = ("road", "tree", "<b>sky")
@@ -100,6 +103,27 @@ def test_the_likeliest_class_is_taken_after_the_maps_are_enlarged():
     # Between the two, at a quarter and at three quarters of the way.
     assert likeliest(maps, (1, 4)).tolist() == [[0, 0, 2, 2]]
     assert likeliest(maps, (1, 4)).dtype == np.uint8
+
+
+@pytest.mark.parametrize(
+    ("any_size", "size"), [((5, 7), (33, 20)), ((33, 20), (5, 7)), ((3, 4, 5), (17, 9, 11))]
+)
+def test_of_large_pictures_it_is_taken_band_by_band(any_size, size, monkeypatch):
+    maps = torch.rand(3, *any_size, generator=torch.Generator().manual_seed(0))
+    mode = {2: "bilinear", 3: "trilinear"}[len(size)]
+    whole = F.interpolate(maps[None], size, mode=mode, align_corners=False)[0]
+    limit = 4 * 3 * math.prod(size[1:]) + 1  # four rows and no more
+    bands = list(hubel.maps._bands(maps, size, 4))
+    assert all(band.numel() <= limit for band in bands)
+    torch.testing.assert_close(torch.cat(bands, dim=1), whole, rtol=0, atol=1e-5)
+    heights = []
+    bands_of = hubel.maps._bands
+    monkeypatch.setattr(hubel.maps, "_MOST_VALUES", limit)
+    monkeypatch.setattr(hubel.maps, "_bands", lambda *a: heights.append(a[2]) or bands_of(*a))
+    np.testing.assert_array_equal(likeliest(maps, size), whole.argmax(0).numpy())
+    assert heights == [4]
+    monkeypatch.setattr(hubel.maps, "_MOST_VALUES", 1)  # a row at a time is the least
+    np.testing.assert_array_equal(likeliest(maps, size), whole.argmax(0).numpy())
 
 
 def test_what_is_taken_for_what():

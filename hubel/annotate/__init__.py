@@ -194,7 +194,10 @@ class Places:
 
     def of(self, path: Path, suffix: str) -> Path:
         """The place of `path`, relative: Places(a).of(a/b/c.jpg, ".txt") is b/c.txt."""
-        place = relative_name(path, self._root).with_suffix(suffix)
+        place = relative_name(path, self._root)
+        if place.suffix.lower() == ".gz":  # a.nii.gz has one name with a.nii
+            place = place.with_suffix("")
+        place = place.with_suffix(suffix)
         if place in self._taken:
             other = self._taken[place]
             said = f"'{path}' is there twice; name it once"

@@ -1,9 +1,13 @@
 """Masks: masks/NAME.png for each picture, and classes.txt.
 
 The value of a pixel is the index of its class, 255 where there is none; the PNG's palette shows
-each class in the colour that hubel draws it in. A volume's mask is masks/NAME.npy, uint8
-(depth, height, width). classes.txt is the legend that hubel's mask folders read: with the pictures
-in images/ beside masks/, in the same folders, the result can be corrected and learned from.
+each class in the colour that hubel draws it in. Of a NIfTI volume the mask is masks/NAME.nii.gz,
+on the volume's own grid, so that it lies on the scan in a viewer. classes.txt is the legend that
+hubel's mask folders read: with the pictures or NIfTI volumes in images/ beside masks/, in the same
+folders, the result can be corrected and learned from.
+
+The mask of a .npy volume is masks/NAME.npy, uint8 (depth, height, width), in a layout that hubel
+does not read: stacked, such volumes and masks are X and y of an .npz, which it does.
 """
 
 import csv
@@ -17,18 +21,19 @@ from PIL import Image
 from hubel.annotate import WRITERS, Annotated, Kind, Places, fresh_folder, write_new
 from hubel.colours import class_colour
 from hubel.data.legend import IGNORED
+from hubel.data.nifti_file import encode_mask, is_nifti
 
 __all__ = ["MaskWriter"]
 
 
 class MaskWriter:
-    """Writes masks/NAME.png, or .npy for volumes, and classes.txt."""
+    """Writes masks/NAME.png, .nii.gz for NIfTI or .npy for other volumes, and classes.txt."""
 
     name = "masks"
     kinds: tuple[Kind, ...] = ("mask",)
 
     def describe(self) -> str:
-        return "masks/NAME.png of class indices (volumes: .npy) and classes.txt"
+        return "masks/NAME.png of class indices (.nii.gz of NIfTI, .npy of .npy), classes.txt"
 
     def write(
         self,
@@ -46,7 +51,11 @@ class MaskWriter:
             if picture.mask is None:
                 raise ValueError(f"'{picture.path}' has no mask. Choose a writer of boxes instead.")
             content = BytesIO()
-            if picture.mask.ndim == 2:
+            if is_nifti(picture.path):
+                suffix = ".nii.gz"
+                with picture.path.open("rb") as file:
+                    content.write(encode_mask(picture.mask, file))
+            elif picture.mask.ndim == 2:
                 suffix = ".png"
                 image = Image.fromarray(picture.mask)
                 image.putpalette(palette)

@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.errors import UserError
+from hubel.metrics.boxes import iou as overlaps
+from hubel.metrics.boxes import paired_iou
 
 __all__ = ["Tile", "merge_boxes", "merge_masks", "tiles"]
 
@@ -95,7 +97,10 @@ def merge_boxes(
     the tile, of which the network has already suppressed the doubles: boxes of one tile are not
     compared. Of two boxes of a class from two tiles, whose IoU within what both tiles see is `iou`
     or more, the one goes that a border cuts, or else the one of lower score. Where borders cut
-    all boxes of an object, what is left is the box around them, with the highest of their scores.
+    all boxes of an object, what is left is the box around them, with the highest of their scores;
+    of one tile it takes one box at most, the one that agrees best.
+
+    Boxes too unsure to be told are to be left out before: each could make a sure one larger.
     """
     if any(boxes.ndim != 2 or boxes.shape[1] != 6 for _, boxes in parts):
         shapes = [boxes.shape for _, boxes in parts]
@@ -108,7 +113,7 @@ def merge_boxes(
     boxes[:, 2:] += np.tile(corners[:, :2], 2)[owner]
     borders = corners[owner]
     cut = _cut(boxes, borders, size)
-    overlapping = _overlap(corners[:, None], corners[None]) > 0
+    overlapping = overlaps(corners, corners) > 0
     np.fill_diagonal(overlapping, False)
     rows = [np.flatnonzero(owner == t) for t in range(len(parts))]
     near = [
@@ -125,15 +130,27 @@ def merge_boxes(
         for member in group:  # which grows: an object may go through many tiles
             others = near[owner[member]]
             others = others[alive[others] & (boxes[others, 0] == boxes[i, 0])]
-            same = others[_agreement(boxes, cut, borders, member, others) >= iou]
-            alive[same] = False
+            agreement = _agreement(boxes, cut, borders, member, others)
+            best_first = np.argsort(-agreement, kind="stable")
+            same = others[best_first][agreement[best_first] >= iou]
             if cut[i]:
+                same = _one_a_tile(same, owner, owner[group])
                 group += same.tolist()
+            alive[same] = False
         boxes[i, 2:4] = boxes[group, 2:4].min(axis=0)
         boxes[i, 4:] = boxes[group, 4:].max(axis=0)
         boxes[i, 1] = boxes[group, 1].max()
     merged: FloatArray = boxes[chosen]
     return merged
+
+
+def _one_a_tile(
+    candidates: npt.NDArray[np.int64], owner: npt.NDArray[np.int64], taken: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """Of `candidates` the first of each tile, by its `owner`, that is not one of `taken`."""
+    candidates = candidates[~np.isin(owner[candidates], taken)]
+    _, first = np.unique(owner[candidates], return_index=True)
+    return candidates[np.sort(first)]
 
 
 def _cut(boxes: FloatArray, borders: FloatArray, size: tuple[int, int]) -> npt.NDArray[np.bool_]:
@@ -161,23 +178,13 @@ def _agreement(
     shared = np.hstack([low, high])
     first = _within(np.broadcast_to(boxes[i, 2:], shared.shape), shared)
     second = _within(boxes[others, 2:], shared)
-    common = _overlap(first, second)
-    union = _overlap(first, first) + _overlap(second, second) - common
-    result: FloatArray = np.divide(common, union, out=np.zeros_like(union), where=union > 0)
-    return result
+    return paired_iou(first, second)
 
 
 def _within(boxes: FloatArray, shared: FloatArray) -> FloatArray:
     return np.hstack(
         [np.maximum(boxes[:, :2], shared[:, :2]), np.minimum(boxes[:, 2:], shared[:, 2:])]
     )
-
-
-def _overlap(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Area that boxes (…, 4) have in common."""
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    area: FloatArray = np.maximum(sides, 0).prod(axis=-1)
-    return area
 
 
 # Masks

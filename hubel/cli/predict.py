@@ -4,6 +4,7 @@ import csv as csv_module
 import json as json_module
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -23,7 +24,7 @@ __all__ = ["predict"]
 def predict(
     run: str = typer.Argument(..., help="The run folder that hubel fit wrote.", metavar="RUN"),
     paths: list[str] = typer.Argument(
-        ..., help="Pictures (or .npy volumes), or folders of them.", metavar="PATH…"
+        ..., help="Pictures (or .npy or NIfTI volumes), or folders of them.", metavar="PATH…"
     ),
     model: str | None = typer.Option(
         None,
@@ -34,7 +35,8 @@ def predict(
     csv: bool = typer.Option(
         False,
         "--csv",
-        help="Print CSV: path, class, probability, error, and the box where there is one.",
+        help="Print CSV: path, class, probability, error, and the box where there is one; of "
+        "masks each class and its share.",
     ),
     tta: str | None = typer.Option(None, "--tta", help=TTA_HELP, show_default=False),
     min_score: float | None = typer.Option(
@@ -78,9 +80,13 @@ def predict(
         trained = api.load(run, model=model)
         written: list[Path] = []
         if write is None:
-            predictions = trained.predict(
-                *paths, tta=tta, min_score=min_score, tile=tile, overlap=overlap
-            )
+            # Of the masks only the shares are told: those of many large files need much memory.
+            predictions = [
+                replace(p, mask=None)
+                for p in trained.predict_each(
+                    *paths, tta=tta, min_score=min_score, tile=tile, overlap=overlap
+                )
+            ]
         else:
             predictions, written = trained.write_predictions(
                 *paths, write=write, output=output, tta=tta, min_score=min_score, tile=tile,
@@ -95,11 +101,13 @@ def predict(
         writer = csv_module.writer(sys.stdout)
         boxed = any(p.box or p.objects for p in predictions)
         sides = ("left", "top", "right", "bottom") if boxed else ()
-        writer.writerow(("path", "class", "probability", "error", *sides))
+        number = "share" if any(p.shares for p in predictions) else "probability"
+        writer.writerow(("path", "class", number, "error", *sides))
         for p in predictions:
             for label, score, box in _rows(p):
                 sided = box or ("",) * len(sides)
-                writer.writerow((p.path, label or "", score or "", p.error or "", *sided))
+                told = "" if score is None else score
+                writer.writerow((p.path, label or "", told, p.error or "", *sided))
     else:
         from hubel.cli.show import show_predictions
 
@@ -115,8 +123,12 @@ def predict(
 
 
 def _rows(p: "Prediction") -> Iterator[tuple[str | None, float | None, Sequence[float] | None]]:
-    """Class, probability or score, and box: one for a file, or one for each of its objects."""
-    if not p.objects:
+    """Class, probability, score or share, and box: one for a file, or one for each of its objects
+    or classes.
+    """
+    if not p.objects and not p.shares:
         yield p.label, p.probability, p.box
+    for label, share in (p.shares or {}).items():
+        yield label, share, None
     for found in p.objects or ():
         yield found.label, found.score, found.box

@@ -5,6 +5,7 @@ store, augmented, normalised and cut. What a sample looks like depends on (seed,
 sample) alone, so an epoch can be entered at any batch and goes on bit for bit.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -21,9 +22,17 @@ from hubel.data.targets import NO_OBJECT, Targets
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
-__all__ = ["Batch", "Loader", "Transform", "batches_of", "evaluation_batch", "resident"]
+__all__ = [
+    "Batch",
+    "Loader",
+    "Transform",
+    "batches_of",
+    "evaluation_batch",
+    "resident",
+    "samples_at_once",
+]
 
-_EVALUATION_BYTES = 64 << 20  # float input of an evaluation batch, at most
+_MOST_AT_ONCE, _PIXELS_AT_ONCE = 512, 1 << 20
 _RESIDENT = 0.2  # of the free memory of a GPU, for the pixels of the whole set
 _CHUNK_BYTES = 8 << 20  # float input made at once: a few batches, small enough for the cache
 
@@ -43,10 +52,19 @@ def batches_of(num_samples: int, batch_size: int) -> int:
     return whole if left == 0 or (left == 1 and whole > 0) else whole + 1
 
 
+def samples_at_once(size: tuple[int, ...]) -> int:
+    """Samples of a spatial size that a network takes at once where it does not learn: up to 512,
+    and 2**20 pixels or voxels in all, because its maps and its answers grow with these.
+
+    >>> [samples_at_once(size) for size in ((28, 28), (288, 384), (64, 64, 64), (2000, 3000))]
+    [512, 9, 4, 1]
+    """
+    return max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // math.prod(size)))
+
+
 def evaluation_batch(store: Store) -> int:
-    """Samples that an evaluation takes at once: up to 512, fewer when they are large."""
-    values = int(np.prod(store.size)) * store.in_channels
-    return max(1, min(512, _EVALUATION_BYTES // (4 * values)))
+    """Samples of `store` that an evaluation takes at once."""
+    return samples_at_once(store.size)
 
 
 @dataclass(frozen=True)

@@ -10,21 +10,35 @@ No torch here: the processes that build the cache import this module. nibabel is
 it is used, because it belongs to an extra.
 """
 
+import gzip
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from gzip import GzipFile
 from io import BytesIO
 from itertools import product
+from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from hubel.data.source import Array, UnreadableSampleError
+from hubel.errors import UserError
 
-__all__ = ["MAX_BYTES", "Grid", "decode_volume", "read_grid", "volume_values"]
+__all__ = [
+    "MAX_BYTES",
+    "NIFTI_SUFFIXES",
+    "Grid",
+    "check_nibabel",
+    "decode_volume",
+    "encode_mask",
+    "is_nifti",
+    "read_grid",
+    "volume_values",
+]
 
+NIFTI_SUFFIXES = (".nii.gz", ".nii")
 MAX_BYTES = 1 << 30
 """Of the voxels of one file, as stored."""
 
@@ -34,6 +48,11 @@ _MOST_CHANNELS = 4
 _MM = {"meter": 1000.0, "micron": 0.001}
 _HEADERS = {348: (344, b"n+1\0", b"ni1\0"), 540: (4, b"n+2\0", b"ni2\0")}
 """By the size of the header: where its magic word stands, a single file's, a pair's."""
+_PLACED = (
+    "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x",
+    "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
+"""What a header says of where voxels lie."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +89,9 @@ class Grid:
 
 @dataclass(frozen=True)
 class _Header:
-    """What a file says of itself; `turned` brings its array to the closest RAS+ axes."""
+    """What a file says of itself; `turned` brings its array to the closest RAS+ axes, `turned_back`
+    does the opposite. `fields` are all that its header says.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -79,6 +100,51 @@ class _Header:
     inter: float
     grid: Grid
     turned: Callable[[Array], Array]
+    turned_back: Callable[[Array], Array]
+    fields: Any
+
+
+def is_nifti(path: Path) -> bool:
+    """Whether the name of `path` ends as those of NIfTI files do."""
+    return path.name.lower().endswith(NIFTI_SUFFIXES)
+
+
+def check_nibabel(what: str) -> None:
+    """Raise `UserError` about `what`, "PATH 'a.nii'", where nibabel is not installed."""
+    try:
+        import nibabel  # noqa: F401
+    except ImportError:
+        raise UserError(
+            f"{what} holds NIfTI, which hubel reads by nibabel, and that is not installed: pip "
+            f"install 'hubel[medical]'"
+        ) from None
+
+
+def encode_mask(mask: npt.NDArray[np.uint8], volume: IO[bytes]) -> bytes:
+    """A .nii.gz of `mask` (depth, height, width) on the grid of the volume in the file `volume`.
+
+    Its axes are stored in the order and direction of the volume's, and all that the volume's
+    header says of their place is repeated: whatever puts the volume somewhere puts the mask there.
+    Raises `UnreadableSampleError`.
+    """
+    with _plain(volume) as stream:
+        found = _guarded(lambda: _header(stream))
+    if mask.shape != found.grid.size or mask.dtype != np.uint8:
+        raise ValueError(
+            f"mask must be uint8 of shape {found.grid.size}, as its volume. Got {mask.dtype} of "
+            f"shape {mask.shape} instead."
+        )
+    stored = found.turned_back(mask.transpose(2, 1, 0))
+    header = type(found.fields)()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(stored.shape)
+    for name in _PLACED:
+        header[name] = found.fields[name]
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    head = header.template_dtype.itemsize
+    header["vox_offset"] = head + 4
+    # After the header four bytes say whether extensions follow: none does.
+    return gzip.compress(header.binaryblock + bytes(4) + stored.tobytes(order="F"), mtime=0)
 
 
 def read_grid(file: IO[bytes]) -> Grid:
@@ -151,7 +217,12 @@ def _header(stream: IO[bytes]) -> _Header:
     from nibabel.affines import voxel_sizes
     from nibabel.nifti1 import Nifti1Header
     from nibabel.nifti2 import Nifti2Header
-    from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
+    from nibabel.orientations import (
+        apply_orientation,
+        inv_ornt_aff,
+        io_orientation,
+        ornt_transform,
+    )
 
     head = stream.read(4)
     lengths = {int.from_bytes(head, order) for order in ("little", "big")} & set(_HEADERS)
@@ -210,6 +281,11 @@ def _header(stream: IO[bytes]) -> _Header:
         found: Array = apply_orientation(raw, orientation)
         return found
 
+    def turned_back(canonical: Array) -> Array:
+        as_they_are = [[axis, 1] for axis in range(3)]
+        found: Array = apply_orientation(canonical, ornt_transform(as_they_are, orientation))
+        return found
+
     one = slope is None
     return _Header(
         shape,
@@ -219,6 +295,8 @@ def _header(stream: IO[bytes]) -> _Header:
         0.0 if one else float(inter),
         grid,
         turned,
+        turned_back,
+        header,
     )
 
 

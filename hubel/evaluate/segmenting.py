@@ -13,7 +13,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 
 from hubel.data.cache import Store
 from hubel.evaluate.boundary import boundary_f
@@ -25,13 +24,12 @@ from hubel.evaluate.segmentation import (
     map_counts,
     picture_miou,
 )
+from hubel.maps import likeliest
 
-__all__ = ["LabelMap", "SegmentedSplit", "evaluate_maps", "likeliest"]
+__all__ = ["LabelMap", "SegmentedSplit", "evaluate_maps"]
 
 LabelMap: TypeAlias = npt.NDArray[np.uint8]
 """A class for each pixel, (*size), `IGNORED` where there is none."""
-
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 @dataclass(frozen=True)
@@ -46,14 +44,6 @@ class SegmentedSplit:
 
     evaluation: SegmentationEvaluation
     worst: Mapping[str, tuple[LabelMap, LabelMap]]
-
-
-def likeliest(maps: torch.Tensor, size: tuple[int, ...]) -> LabelMap:
-    """The likeliest class (*size) of each pixel from one picture's maps (num_classes, *any)."""
-    if tuple(maps.shape[1:]) != size:
-        mode = _LINEAR[len(size)]
-        maps = F.interpolate(maps[None].float(), size, mode=mode, align_corners=False)[0]
-    return maps.argmax(0).to(torch.uint8).cpu().numpy()
 
 
 def evaluate_maps(

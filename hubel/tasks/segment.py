@@ -28,7 +28,7 @@ from hubel.data.source import Labelling
 from hubel.data.targets import IGNORED
 from hubel.errors import UserError
 from hubel.layers import batch_norm, conv, conv_norm
-from hubel.maps import without_head
+from hubel.maps import resized, without_head
 from hubel.models import SMALL_PICTURE, Model
 from hubel.shapes import format_shape
 from hubel.stats import bootstrap_interval
@@ -41,7 +41,6 @@ FloatArray = npt.NDArray[np.float64]
 
 _NARROWEST, _WIDEST = 32, 128
 """Channels of the decoder at strides of up to 2, and from 8 on; 64 at 4."""
-_LINEAR = {1: "linear", 2: "bilinear", 3: "trilinear"}
 
 
 def _width(octave: int) -> int:
@@ -175,9 +174,7 @@ class Segmenter(Model):
             there = tuple(-(-side // 2**o) for side in size)
             known = step(there, known, maps[self.places[o]] if o in self.places else None, more)
         logits: torch.Tensor = self.classes(known).float()
-        if self.training or logits.shape[2:] == size:
-            return logits
-        return F.interpolate(logits, size, mode=_LINEAR[len(size)], align_corners=False)
+        return logits if self.training else resized(logits, size)
 
 
 class Segment:
