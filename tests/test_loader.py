@@ -1,5 +1,7 @@
 """The loader: nothing dropped, nothing doubled, the same from any batch on."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import strategies as st
 
 from hubel.data import loader as loader_module
 from hubel.data.augment import Augment
-from hubel.data.loader import Batch, Loader
+from hubel.data.loader import Batch, Loader, evaluation_batch, samples_at_once
 from hubel.data.targets import Labels
 from hubel.world import World
 
@@ -212,3 +214,12 @@ def test_split_gives_equal_parts_in_order():
     assert [len(p) for p in parts] == [3, 2, 2]
     assert torch.equal(torch.cat([p.input for p in parts]), batch.input)
     assert len(batch.split(100, 7)) == 7
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [((8, 8), 512), ((64, 64), 256), ((288, 384), 9), ((64, 64, 64), 4), ((1025, 1024), 1)],
+)
+def test_samples_at_once_are_bounded_by_their_pixels(size, number):
+    assert samples_at_once(size) == number
+    assert evaluation_batch(SimpleNamespace(size=size)) == number
