@@ -341,22 +341,29 @@ def test_broken_masks_are_found_with_their_file_and_crash_nothing(tmp_path):
     root = _write(tmp_path / "set", files)
     source, store, seen, document, page, shown = _looked_at(root, tmp_path)
     said = {fault["where"]: fault["reason"] for fault in document["faults"]}
-    assert set(said) == {
-        "images/train/bare.png", "masks/train/gone.png", "masks/train/small.png",
-        "masks/train/strange.png", "masks/train/cut.png",
-    }  # fmt: skip
+    assert set(said) == {"images/train/bare.png", "masks/train/gone.png"}
     assert "has no mask" in said["images/train/bare.png"]
     assert "has no picture" in said["masks/train/gone.png"]
-    assert "the mask is 9×8 pixels, its picture" in said["masks/train/small.png"]
-    assert "400 of its 1,200 values stand for no class" in said["masks/train/strange.png"]
-    for where, reason in said.items():
+    # A mask that cannot be read is told once, as its picture's problem.
+    unread = {problem["id"]: problem["reason"] for problem in document["unreadable"]}
+    assert set(unread) == {f"images/train/{name}.png" for name in ("small", "strange", "cut")}
+    for name, reason in (
+        ("small", "the mask is 9×8 pixels, its picture"),
+        ("strange", "400 of its 1,200 values stand for no class"),
+        ("cut", "damaged PNG"),
+    ):
+        assert f"its mask 'masks/train/{name}.png': {reason}" in unread[f"images/train/{name}.png"]
+    for where, reason in (said | unread).items():
         assert where in page
         assert reason in page
-    assert all(where in shown for where in said)  # five are listed
-    assert "5 faults in the annotations" in " ".join(shown.split())
+        assert where in shown
+    headlined = document["unreadable"][0]["id"]
+    for where, reason in unread.items():
+        assert page.count(reason) == 1 + (where == headlined)
+    assert "<li>its mask: <b>3</b></li>" in page
+    assert "2 faults in the annotations" in " ".join(shown.split())
     assert document["masks"]["usable"] == 3
-    masks = open_store(source.masks, size=store.size, cache=False)
-    assert masks.readable.sum() == 3
-    rows = Masks(masks).rows(torch.arange(len(source)))
+    assert store.masks.readable.sum() == 3
+    rows = Masks(store.masks).rows(torch.arange(len(source)))
     assert set(rows.unique().tolist()) <= {0, 1}
     assert seen.present.sum() == 6

@@ -244,9 +244,9 @@ def _channel_rows(inspection: Inspection) -> list[tuple[str, float, float]]:
 
 
 def _kinds(inspection: Inspection) -> list[tuple[str, int]]:
-    """How many samples cannot be read for which kind of reason: "truncated", …"""
+    """How many samples cannot be read for which kind of reason: "truncated", "its mask", …"""
     counts = Counter(
-        re.split(r"[:(]", problem.reason)[0].strip() for problem in inspection.problems
+        re.split(r"[:(']", problem.reason)[0].strip() for problem in inspection.problems
     )
     return counts.most_common()
 
