@@ -1,6 +1,5 @@
 """From the labels that a format finds to a class list and indices into it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
