@@ -1,10 +1,14 @@
 """Colours of classes: the same class has the same colour in every picture that hubel makes."""
 
 import colorsys
+from collections.abc import Sequence
 
-__all__ = ["class_colour", "ink_on"]
+__all__ = ["GROUND", "Colour", "class_colour", "css", "ink_on", "is_background"]
 
 Colour = tuple[int, int, int]
+
+GROUND: Colour = (138, 147, 163)
+"""Of a class called "background": grey, so that the things on it stand out."""
 
 # Okabe and Ito 2008, "Color Universal Design": told apart with any kind of colour vision. Their
 # black is left out, because it is the ground of many a picture.
@@ -14,10 +18,21 @@ _BASE: tuple[Colour, ...] = (
 )  # fmt: skip
 _LIGHTER, _DARKER = 0.55, 0.5  # what is left of the way to white and to black
 _GOLDEN = 0.618033988749895
+_BACKGROUND = frozenset(("background", "bg"))
 
 
-def class_colour(number: int) -> Colour:
-    """Red, green and blue (0 to 255) of class `number`, counted from 0.
+def is_background(name: str) -> bool:
+    """Whether a class is what things lie on: its pixels are never painted over.
+
+    >>> is_background("Background"), is_background("backpack")
+    (True, False)
+    """
+    return name.strip().lower() in _BACKGROUND
+
+
+def class_colour(number: int, classes: Sequence[str] = ()) -> Colour:
+    """Red, green and blue (0 to 255) of class `number`, counted from 0: `GROUND` where its name
+    in `classes` is that of a background.
 
     The first seven hold for every reader, the next fourteen are lighter and darker ones of them,
     told apart by lightness. From there on hues are spread as evenly as any number of them can be
@@ -28,6 +43,8 @@ def class_colour(number: int) -> Colour:
     """
     if number < 0:
         raise ValueError(f"number must be 0 or more. Got {number} instead.")
+    if number < len(classes) and is_background(classes[number]):
+        return GROUND
     step, base = divmod(number, len(_BASE))
     if step == 0:
         return _BASE[base]
@@ -38,6 +55,15 @@ def class_colour(number: int) -> Colour:
     rgb = colorsys.hls_to_rgb(number * _GOLDEN % 1, (0.4, 0.6, 0.75)[number % 3], 0.7)
     red, green, blue = (round(255 * c) for c in rgb)
     return red, green, blue
+
+
+def css(colour: Colour) -> str:
+    """A colour as style sheets write it.
+
+    >>> css(class_colour(0))
+    'rgb(0, 114, 178)'
+    """
+    return f"rgb{colour}"
 
 
 def ink_on(colour: Colour) -> Colour:

@@ -151,6 +151,7 @@ def test_a_mask_is_shown_in_the_colours_of_the_drawings(tmp_path):
     colours = np.asarray(Image.open(path).convert("RGB"))
     assert tuple(colours[0, 1]) == class_colour(1)
     assert tuple(colours[1, 0]) == class_colour(2)
+    assert tuple(colours[0, 0]) == class_colour(0, CLASSES)
     assert colours[1, 1].tolist() == [255, 255, 255]
 
 

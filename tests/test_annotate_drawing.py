@@ -9,7 +9,7 @@ from PIL import Image
 
 from hubel.annotate import WRITERS, Annotated
 from hubel.annotate import drawing as d
-from hubel.colours import class_colour, ink_on
+from hubel.colours import GROUND, class_colour, ink_on
 
 CLASSES = ["background", "cat", "dog"]
 GREY = 128
@@ -107,7 +107,7 @@ def test_lines_and_words_grow_with_the_picture():
 
 
 @pytest.mark.parametrize("spatial", [(20, 30), (8, 9, 10)])
-def test_a_mask_tints_its_classes_and_leaves_background_and_none(spatial):
+def test_a_mask_tints_its_classes_and_leaves_the_background(spatial):
     mask = np.zeros(spatial, np.uint8)
     mask[..., 3:] = 2
     mask[..., 6:] = 255
@@ -118,7 +118,17 @@ def test_a_mask_tints_its_classes_and_leaves_background_and_none(spatial):
     assert (shown[..., 3, :] == colour).all()
     assert near(shown[..., 4, :], (GREY + colour) / 2)
     assert (shown[..., 5, :] == colour).all()
-    assert (shown[..., 7:, :] == GREY).all()
+    assert (shown[..., 6, :] == 255).all()
+    assert (shown[..., 7:, :] == round(0.3 * GREY)).all()  # what is of no class is dark
+
+
+def test_a_tint_is_the_colour_of_the_class_whatever_lies_under_it():
+    mask = np.zeros((4, 8), np.uint8)
+    mask[:, 4:] = 1
+    red = np.full((4, 8, 3), (240, 30, 0), np.uint8)
+    shown = d.painted(red, mask, CLASSES).astype(int)
+    assert (shown[:, :3] == (240, 30, 0)).all()
+    assert near(shown[:, 5:], (90 + np.array(class_colour(1))) / 2)
 
 
 def test_a_mask_of_another_size_is_refused():
@@ -143,25 +153,53 @@ def test_a_long_legend_takes_more_rows():
     assert many.height > 3 * few.height
 
 
-def test_truth_and_prediction_stand_side_by_side():
-    truth = boxed([[1, np.nan, 100, 150, 300, 350]])
-    image = d.side_by_side(picture(), truth, boxed([[2, 0.5, 200, 50, 400, 250]]), CLASSES)
-    shown = pixels(image)
-    left, right = shown[:, :600], shown[:, 610:]
-    heading = image.height - 400
-    assert near(left[heading + 250, 100], class_colour(1))
-    assert near(right[heading + 240, 200], class_colour(2))
-    count = [(np.abs(half - class_colour(1)).max(axis=-1) < 3).sum() for half in (left, right)]
-    assert count[0] > 1000
-    assert count[1] == 0
+def test_marks_have_their_own_colours_words_and_widths():
+    red, blue = (200, 0, 0), (0, 0, 200)
+    marks = [
+        d.Mark((100, 150, 300, 350), red, width=4.0),
+        d.Mark((100, 150, 300, 350), blue, "cat", 0.5),
+        d.Mark((400, 150, 500, 350), blue),
+    ]
+    shown = pixels(d.marked(picture(), marks))
+    assert near(shown[250, 100:102], blue)  # the last is on top, and narrower
+    assert near(shown[250, 103:108], red)
+    patch = shown[135:147, 100:170].reshape(-1, 3)
+    assert (np.abs(patch - blue).max(axis=1) < 3).mean() > 1 / 3
+    assert near(shown[250, 400], blue)
+    assert (shown[100:140, 400:500] == GREY).all()  # no words where there is no name
 
 
-def test_large_pictures_are_reduced_beside_each_other_with_their_boxes():
-    truth = boxed([[1, np.nan, 500, 750, 1500, 1750]], (2000, 3000))
-    shown = d.side_by_side(picture(2000, 3000), truth, boxed([], (2000, 3000)), CLASSES)
-    assert shown.width == 2 * 800 + 13
-    heading = shown.height - 533
-    assert near(pixels(shown)[heading + 300, 133], class_colour(1), by=3)
+def test_marks_grow_with_a_picture_that_is_enlarged_and_shrink_with_one_that_is_reduced():
+    small = d.marked(picture(4, 8), [d.Mark((2, 1, 6, 3), (200, 0, 0))], least=80)
+    assert small.size == (80, 40)
+    assert near(pixels(small)[20, 20], (200, 0, 0))
+    assert near(pixels(small)[29, 40], (200, 0, 0))
+    large = d.marked(picture(2000, 3000), [d.Mark((500, 750, 1500, 1750), (200, 0, 0))], most=800)
+    assert large.size == (800, 533)
+    assert near(pixels(large)[300, 133], (200, 0, 0))
+
+
+def test_a_mask_is_painted_after_its_picture_is_enlarged():
+    mask = np.array([[0, 1]] * 2, np.uint8)
+    shown = pixels(d.masked(picture(2, 2), mask, CLASSES, least=20))
+    assert shown.shape == (20, 20, 3)
+    assert (shown[:, :9] == GREY).all()
+    assert near(shown[:, 10], class_colour(1))  # outlines keep to one pixel of the page
+    assert near(shown[:, 11:], (GREY + np.array(class_colour(1))) / 2)
+
+
+def test_panels_lie_beside_and_below_each_other():
+    panels = [
+        Image.new("RGB", size, (shade,) * 3) for size, shade in (((60, 40), 1), ((50, 30), 2))
+    ]
+    across = pixels(d.beside(panels))[..., 0]
+    assert across.shape == (40, 60 + 4 + 50)
+    assert (across[:, :60] == 1).all()
+    assert (across[:, 60:64] == 255).all()
+    assert (across[:30, 64:] == 2).all()
+    down = pixels(d.beside(panels, down=True))[..., 0]
+    assert down.shape == (40 + 4 + 30, 60)
+    assert (down[44:, :50] == 2).all()
 
 
 def test_names_that_no_font_has_are_drawn_as_numbers(monkeypatch):
@@ -203,6 +241,15 @@ def test_the_first_colours_differ_and_all_are_colours():
     assert all(0 <= c <= 255 for k in range(300) for c in class_colour(k))
     with pytest.raises(ValueError, match="number must be 0 or more"):
         class_colour(-1)
+
+
+@pytest.mark.parametrize("name", ["background", " Background ", "BG"])
+def test_a_background_is_grey_and_the_others_keep_their_colours(name):
+    classes = ["cat", name, "dog"]
+    assert [class_colour(k, classes) for k in range(4)] == [
+        class_colour(0), GROUND, class_colour(2), class_colour(3),
+    ]  # fmt: skip
+    assert class_colour(1, ["cat", "backgrounds"]) == class_colour(1)
 
 
 def contrast(a, b):

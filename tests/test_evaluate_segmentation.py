@@ -16,7 +16,7 @@ from hubel.evaluate.segmentation import (
     confusion_counts,
     evaluate_label_maps,
     evaluate_segmentation,
-    map_counts,
+    map_confusion,
 )
 
 CLASSES = ("road", "tree", "sky")
@@ -42,7 +42,8 @@ def maps(seed: int, dims: int = 2, n: int = 4, num_classes: int = 3) -> tuple[An
 
 def segmented(truths: Any, predictions: Any, classes: Any = CLASSES) -> SegmentationEvaluation:
     ids = [f"test/{i}" for i in range(len(truths))]
-    return evaluate_label_maps(truths, predictions, classes, ids, split="test")
+    pictures = zip(ids, map(np.asarray, truths), map(np.asarray, predictions), strict=True)
+    return evaluate_label_maps(pictures, classes, split="test").evaluation
 
 
 @given(st.integers(0, 100_000), st.sampled_from([2, 3]))
@@ -66,17 +67,21 @@ def test_figures_are_scikit_learns(seed: int, dims: int) -> None:
     assert [c.num_predicted for c in e.per_class] == np.bincount(p, minlength=3).tolist()
 
 
-def test_counts_of_maps_and_of_confusion_are_the_same() -> None:
+def test_confusion_of_maps_is_scikit_learns_and_gives_the_counts() -> None:
     truths, predictions = maps(0)
     confusion = []
     for t, p in zip(truths, predictions, strict=True):
         j = t != 255
         confusion.append(sklearn.metrics.confusion_matrix(t[j], p[j], labels=range(3)))
+        assert map_confusion(t, p, 3).tolist() == confusion[-1].tolist()
+    assert segmented(truths, predictions).confusion == tuple(map(tuple, sum(confusion).tolist()))
     counts = confusion_counts(confusion)
     assert counts.shape == (4, 3, 3)
-    assert counts.tolist() == [
-        map_counts(t, p, 3).tolist() for t, p in zip(truths, predictions, strict=True)
-    ]
+    for own, t, p in zip(counts, truths, predictions, strict=True):
+        j = t != 255
+        for k in range(3):
+            agree = (t == p) & (t == k)
+            assert own[k].tolist() == [agree[j].sum(), (p[j] == k).sum(), (t[j] == k).sum()]
     ids = ["a", "b", "c", "d"]
     e = evaluate_segmentation(counts, CLASSES, ids, split="test")
     assert e.metrics.miou == segmented(truths, predictions).metrics.miou
@@ -120,7 +125,7 @@ def test_a_class_the_split_lacks_is_left_out_and_said() -> None:
 def test_ignored_pixels_count_nowhere() -> None:
     truth = np.array([[0, 1, 255, 255]], np.uint8)
     for there in (0, 1, 255):
-        assert map_counts(truth, [[0, 1, there, there]], 2).tolist() == [[1, 1, 1], [1, 1, 1]]
+        assert map_confusion(truth, [[0, 1, there, there]], 2).tolist() == [[1, 0], [0, 1]]
     e = segmented([truth, np.full((2, 2), 255)], [truth, np.zeros((2, 2))], ("road", "tree"))
     assert e.metrics.miou == 1
     assert [p.id for p in e.worst] == ["test/0"]
@@ -224,13 +229,13 @@ def test_order_changes_nothing_and_json_returns(seed: int) -> None:
 
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(ValueError, match=r"one shape\. Got \(1, 2\) and \(2, 1\)"):
-        map_counts([[0, 1]], [[0], [1]], 2)
+        map_confusion([[0, 1]], [[0], [1]], 2)
     with pytest.raises(ValueError, match=r"one shape\. Got \(1, 2\) and \(2, 1\)"):
         boundary_f([[0, 1]], [[0], [1]], 2)
     with pytest.raises(ValueError, match="truth must lie from 0 to 1, or be 255"):
-        map_counts([[0, 2]], [[0, 1]], 2)
+        map_confusion([[0, 2]], [[0, 1]], 2)
     with pytest.raises(ValueError, match="prediction must lie from 0 to 1"):
-        map_counts([[0, 1]], [[0, 255]], 2)
+        map_confusion([[0, 1]], [[0, 255]], 2)
     with pytest.raises(ValueError, match=r"num_classes\)\. Got \(2, 3\) instead"):
         confusion_counts(np.zeros((2, 3)))
     good = np.array([[[1, 1, 1], [0, 0, 0]]])

@@ -80,6 +80,7 @@ def test_names_are_sorted_as_text(tmp_path):
         (("0", "10"), True),
         (("cat", "dog"), True),
         (("é", "ß"), False),
+        (("left hand", "right hand", "none"), False),
     ],
 )
 def test_flip_safe(tmp_path, names, safe):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from data_makers import encoded, png
-from inspect_sets import ArrayStore, photos, split_of
+from inspect_sets import ArrayStore, split_of
 from PIL import Image
 from rich.console import Console
 
+from hubel.colours import class_colour, css
 from hubel.data.boxes import Boxes
 from hubel.data.cache import open_store
 from hubel.data.inspect import examples, inspect
@@ -22,7 +23,6 @@ from hubel.data.source import open_source
 from hubel.data.targets import BoxTargets, Masks
 from hubel.report.inspection import write_inspection_page
 from hubel.report.inspection_terminal import terminal_summary
-from hubel.report.labelled import boxed, class_colours, tinted
 
 
 def _write(root, files):
@@ -110,7 +110,7 @@ def test_a_set_of_boxes_in_every_form(tmp_path):
     assert re.search(r"^boxes each +0 to 1, median 1; 1 picture without an object", shown, re.M)
     assert 'id="boxes"' in page
     assert page.count("no object</span>") == 1
-    assert all(colour in page for colour in class_colours(["cat", "dog"]))
+    assert all(page.count(f"background:{css(class_colour(k))}") == 2 for k in range(2))
 
 
 def test_contradicting_copies_are_told_by_what_they_hold(tmp_path):
@@ -182,25 +182,6 @@ def test_a_set_of_masks_in_every_form(tmp_path):
     assert "no val pixel" in shown
     assert "The true masks lie over them" in page
     assert "pictures of train" in page
-
-
-def test_pictures_under_their_boxes_and_masks():
-    blue, orange = class_colours(["a", "b"])
-    grey = np.full((8, 8, 1), 100, np.uint8)
-    drawn = boxed(grey, np.array([[2, 2, 6, 6]], np.float32), [orange], 64)
-    assert drawn.shape == (64, 64, 3)
-    rgb = [int(orange[i : i + 2], 16) for i in (1, 3, 5)]
-    assert drawn[16, 30].tolist() == rgb
-    assert drawn[47, 30].tolist() == rgb
-    assert drawn[48, 30].tolist() == drawn[15, 30].tolist() == [100] * 3
-    assert boxed(photos(1, side=200)[0], np.zeros((0, 4)), [], 50).shape == (50, 50, 3)
-    mask = np.array([[0, 1], [255, 1]], np.uint8)[..., None]
-    over = tinted(np.full((2, 2, 1), 200, np.uint8), mask, ["#8a93a3", blue])
-    assert over[0, 0].tolist() == [200] * 3  # the background stays as it is
-    assert over[0, 1].tolist() == over[1, 1].tolist() != [200] * 3
-    assert over[1, 0].tolist() == [60] * 3  # ignored
-    names = [f"class {k}" for k in range(100)]
-    assert len(set(class_colours(names))) == 100
 
 
 # Faults: sets broken in every way, looked at and made ready to learn from. The picture is 40×30.
@@ -341,22 +322,29 @@ def test_broken_masks_are_found_with_their_file_and_crash_nothing(tmp_path):
     root = _write(tmp_path / "set", files)
     source, store, seen, document, page, shown = _looked_at(root, tmp_path)
     said = {fault["where"]: fault["reason"] for fault in document["faults"]}
-    assert set(said) == {
-        "images/train/bare.png", "masks/train/gone.png", "masks/train/small.png",
-        "masks/train/strange.png", "masks/train/cut.png",
-    }  # fmt: skip
+    assert set(said) == {"images/train/bare.png", "masks/train/gone.png"}
     assert "has no mask" in said["images/train/bare.png"]
     assert "has no picture" in said["masks/train/gone.png"]
-    assert "the mask is 9×8 pixels, its picture" in said["masks/train/small.png"]
-    assert "400 of its 1,200 values stand for no class" in said["masks/train/strange.png"]
-    for where, reason in said.items():
+    # A mask that cannot be read is told once, as its picture's problem.
+    unread = {problem["id"]: problem["reason"] for problem in document["unreadable"]}
+    assert set(unread) == {f"images/train/{name}.png" for name in ("small", "strange", "cut")}
+    for name, reason in (
+        ("small", "the mask is 9×8 pixels, its picture"),
+        ("strange", "400 of its 1,200 values stand for no class"),
+        ("cut", "damaged PNG"),
+    ):
+        assert f"its mask 'masks/train/{name}.png': {reason}" in unread[f"images/train/{name}.png"]
+    for where, reason in (said | unread).items():
         assert where in page
         assert reason in page
-    assert all(where in shown for where in said)  # five are listed
-    assert "5 faults in the annotations" in " ".join(shown.split())
+        assert where in shown
+    headlined = document["unreadable"][0]["id"]
+    for where, reason in unread.items():
+        assert page.count(reason) == 1 + (where == headlined)
+    assert "<li>its mask: <b>3</b></li>" in page
+    assert "2 faults in the annotations" in " ".join(shown.split())
     assert document["masks"]["usable"] == 3
-    masks = open_store(source.masks, size=store.size, cache=False)
-    assert masks.readable.sum() == 3
-    rows = Masks(masks).rows(torch.arange(len(source)))
+    assert store.masks.readable.sum() == 3
+    rows = Masks(store.masks).rows(torch.arange(len(source)))
     assert set(rows.unique().tolist()) <= {0, 1}
     assert seen.present.sum() == 6

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubel.report.volumes import preview, side_by_side, slices, surface
+from hubel.report.volumes import enlarged, preview, sections, side_by_side, slices, surface
 
 
 def _ball(side=24, radius=7.0, centre=(12, 12, 12)):
@@ -21,6 +21,22 @@ def test_slices_lie_where_they_should():
     assert [part.shape for part in across] == [(5, 6, 1), (4, 6, 1), (4, 5, 1)]
     assert [np.argwhere(p)[0].tolist() for p in across] == [[2, 3, 0], [1, 3, 0], [1, 2, 0]]
     assert [int(p.max()) for p in slices(volume)] == [0, 200, 200]  # the middle is (2, 2, 3)
+
+
+def test_sections_are_the_values_as_they_are():
+    values = np.random.default_rng(0).normal(size=(4, 5, 6, 1))
+    across = sections(values, (1, 2, 3))
+    assert np.array_equal(across[0], values[1])
+    assert np.array_equal(across[1], values[:, 2])
+    assert np.array_equal(across[2], values[:, :, 3])
+
+
+def test_views_are_enlarged_by_one_whole_factor():
+    large, small = np.arange(12).reshape(3, 4, 1), np.arange(2).reshape(1, 2, 1)
+    found = enlarged([large, small], 11)
+    assert [part.shape for part in found] == [(6, 8, 1), (2, 4, 1)]
+    assert found[1][..., 0].tolist() == [[0, 0, 1, 1]] * 2
+    assert enlarged([large], 3)[0].shape == large.shape
 
 
 def test_slices_are_made_visible():

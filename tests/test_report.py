@@ -237,9 +237,18 @@ def test_a_volume_is_its_three_middle_slices() -> None:
     sheet = still_picture(volume)[..., 0]
     assert sheet.shape == (6, 5 + 1 + 5 + 1 + 6)
     assert np.array_equal(sheet[:h, :w], volume[2, :, :, 0])
-    assert np.array_equal(sheet[:d, w + 1 : 2 * w + 1], volume[:, 3, :, 0])
-    assert np.array_equal(sheet[:d, 2 * w + 2 :], volume[:, :, 2, 0])
+    assert np.array_equal(sheet[1 : 1 + d, w + 1 : 2 * w + 1], volume[:, 3, :, 0])
+    assert np.array_equal(sheet[1 : 1 + d, 2 * w + 2 :], volume[:, :, 2, 0])
     assert not sheet[:, w].any()
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 1), (4, 4, 4, 1)])
+def test_occupancy_is_black_and_white(shape: tuple[int, ...]) -> None:
+    occupied = np.zeros(shape, np.uint8)
+    occupied[2:] = 1
+    assert set(np.unique(still_picture(occupied))) == {0, 255}
+    occupied[0, 0] = 2
+    assert still_picture(occupied).max() == 2
 
 
 @pytest.mark.parametrize("shape", [(4, 4), (0, 4, 1), (1, 1, 1, 1, 1)])

@@ -1,15 +1,20 @@
 """From maps to an evaluation, a batch at a time, and to the page and the words about it."""
 
+import base64
+import io
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from PIL import Image
 
 import hubel.maps
+from hubel.colours import class_colour
 from hubel.data.source import UnreadableSampleError
 from hubel.evaluate.segmentation import (
     MAX_WORST,
@@ -48,6 +53,11 @@ def judged(maps, store, order, batch=3, mask_classes=CLASSES, classes=CLASSES):
     return evaluate_maps(batches, store, mask_classes, names, classes, split="test")
 
 
+def label_maps(truths, predictions, ids):
+    pictures = zip(ids, truths, predictions, strict=True)
+    return evaluate_label_maps(pictures, CLASSES, split="test").evaluation
+
+
 @pytest.mark.parametrize("size", [(12, 16), (8, 8, 12)])
 def test_batches_give_the_evaluation_of_the_whole(size):
     maps, store, truth = case(size=size)
@@ -56,7 +66,7 @@ def test_batches_give_the_evaluation_of_the_whole(size):
     mode = "bilinear" if len(size) == 2 else "trilinear"
     whole = F.interpolate(maps, size, mode=mode, align_corners=False).argmax(1).numpy()
     ids = [f"test/{i}.png" for i in order]
-    wanted = evaluate_label_maps(truth[order], whole[order], CLASSES, ids, split="test")
+    wanted = label_maps(truth[order], whole[order], ids)
     e = found.evaluation
     assert e.metrics == wanted.metrics
     assert e.per_class == wanted.per_class
@@ -90,7 +100,7 @@ def test_classes_go_by_their_names():
     swapped[truth == 255] = 255
     whole = np.stack([likeliest(m, (12, 16)) for m in maps])
     ids = [f"test/{i}.png" for i in order]
-    wanted = evaluate_label_maps(swapped, whole, CLASSES, ids, split="test")
+    wanted = label_maps(swapped, whole, ids)
     assert other.evaluation.metrics == wanted.metrics
     assert "pixels of 'car', which the network does not know, are not judged" in (
         other.evaluation.notes
@@ -163,3 +173,30 @@ def test_the_page(tmp_path, size, word):
     assert f"7 {word}s" in page
     assert "<b>sky" not in page
     assert "&lt;b&gt;sky" in page
+
+
+def test_an_occupancy_grid_is_seen(tmp_path):
+    maps, store, _ = case(n=1, size=(8, 8, 12))
+    found = judged(maps, store, [0])
+    grid = np.ones((8, 8, 12, 1), np.uint8)
+    grid[:, :4] = 0
+    page = write_segmentation_report(
+        tmp_path / "report.html",
+        found.evaluation,
+        maps=found.worst,
+        run_facts=FACTS,
+        history=[],
+        picture=lambda name: grid,
+        figures_dir=tmp_path,
+    ).read_text()
+    (uri,) = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page)
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri)))).astype(int)
+    volume = shown[: (len(shown) - 8) // 3]
+    assert (volume > 240).mean() > 0.3
+    assert (volume < 15).mean() > 0.3
+    # The classes lie over it in their colours, half of which is the volume's black or white.
+    for k in range(3):
+        under = np.array([[[0]], [[255]]])
+        tints = (np.array(class_colour(k)) + under) / 2
+        off = np.abs(shown[len(volume) :, :, None] - tints.reshape(2, 3)).max(axis=-1).min(axis=-1)
+        assert (off < 25).mean() > 0.05

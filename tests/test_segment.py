@@ -261,7 +261,8 @@ def test_figures_are_those_of_an_evaluation():
     truths = [mask.numpy() for _, masks in parts for mask in masks]
     predictions = [p for logits, _ in parts for p in logits.argmax(1).numpy()]
     ids = [str(i) for i in range(len(truths))]
-    e = evaluate_label_maps(truths, predictions, ["a", "b", "c", "d"], ids, split="val").metrics
+    pictures = zip(ids, truths, predictions, strict=True)
+    e = evaluate_label_maps(pictures, ["a", "b", "c", "d"], split="val").evaluation.metrics
     assert found["n"] == 15
     assert found["miou"] == pytest.approx(e.miou)
     assert found["miou_interval"] == pytest.approx(e.miou_interval)

@@ -7,6 +7,7 @@ small for words is enlarged by a whole number, its pixels kept square.
 
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -16,30 +17,48 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from hubel.annotate import WRITERS, Annotated, FloatArray, Kind, Places, fresh_folder, write_new
-from hubel.colours import class_colour, ink_on
+from hubel.colours import Colour, class_colour, ink_on, is_background
 from hubel.data.legend import IGNORED
 from hubel.data.pictures import decode_picture
 from hubel.data.source import Array
 from hubel.errors import UserError
 
-__all__ = ["PictureWriter", "canvas", "drawn", "painted", "side_by_side"]
+__all__ = ["Mark", "PictureWriter", "beside", "canvas", "drawn", "marked", "masked", "painted"]
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _Box = tuple[float, float, float, float]
 
 LEAST_SIDE = 320
 """Pixels that the longer side of a drawn picture has at least."""
-MOST_SIDE = 800
-"""Pixels that it has at most beside another one: a page shows no more."""
 
 _TINT = 0.5
-_UNPAINTED = frozenset(("background", "bg"))
+_HIDDEN = 0.7  # of black over pixels of no class
 _SURFACE, _INK = (255, 255, 255), (27, 35, 51)
 _MOST_LETTERS = 28
 _ROWS = 8  # that words may be moved down to be off other ones
 _JPEG = frozenset((".jpg", ".jpeg", ".jpe", ".jfif"))
 # Pillow's own font has ASCII only. These are asked, where the system has them, for other letters.
 _SYSTEM_FONTS = ("DejaVuSans.ttf", "Arial Unicode.ttf", "arial.ttf", "NotoSansCJK-Regular.ttc")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A box to be drawn.
+
+    Attributes
+    ----------
+    box: left, top, right, bottom in the picture's pixels.
+    name, score: written beside it, where there is a name.
+    number: of its class, which stands for a name that no font has.
+    width: of its lines, in those that the picture's size asks for.
+    """
+
+    box: Sequence[float]
+    colour: Colour
+    name: str = ""
+    score: float | None = None
+    number: int = 0
+    width: float = 1.0
 
 
 def canvas(
@@ -71,18 +90,21 @@ def painted(
 ) -> Array:
     """`picture` (*spatial, 1 or 3) uint8 with each class's pixels tinted and outlined: RGB.
 
-    A class called "background" and pixels of no class (255) stay as they are. Outlines are `line`
-    pixels or voxels wide on either side of a border. Pictures and volumes alike.
+    A class called "background" stays as it is, and pixels of no class (255) are darkened. What is
+    tinted is grey underneath, so that its colour is the class's. Outlines are `line` pixels or
+    voxels wide on either side of a border. Pictures and volumes alike.
     """
     if picture.shape[:-1] != mask.shape:
         raise ValueError(f"mask must be {picture.shape[:-1]}, as its picture. Got {mask.shape}.")
-    plain = [k for k, name in enumerate(classes) if name.strip().lower() in _UNPAINTED]
-    colours = np.array([class_colour(k) for k in range(256)], np.float32)
+    plain = [k for k, name in enumerate(classes) if is_background(name)]
+    colours = np.array([class_colour(k, classes) for k in range(256)], np.float32)
     share = np.full(256, _TINT, np.float32)
-    share[[*plain, IGNORED]] = 0.0
+    share[plain] = 0.0
+    colours[IGNORED], share[IGNORED] = 0.0, _HIDDEN
     result = np.broadcast_to(picture, (*mask.shape, 3)).astype(np.float32)
     tint = share[mask][..., None]
-    result = result * (1 - tint) + colours[mask] * tint
+    grey = result.mean(axis=-1, keepdims=True)
+    result = np.where(tint > 0, grey * (1 - tint) + colours[mask] * tint, result)
     border = np.zeros(mask.shape, np.bool_)
     for axis in range(mask.ndim):
         for step in range(1, min(line, mask.shape[axis] - 1) + 1):
@@ -92,7 +114,8 @@ def painted(
             border[low] |= differs
             border[high] |= differs
     # A light line on the side that is not painted: a class's own colour may be the ground's.
-    edges = np.where(share[:, None] > 0, colours, 255.0)
+    edges = colours.copy()
+    edges[[*plain, IGNORED]] = 255.0
     result[border] = edges[mask[border]]
     return result.round().astype(np.uint8)
 
@@ -100,35 +123,62 @@ def painted(
 def drawn(picture: Array, annotated: Annotated, classes: Sequence[str]) -> Image.Image:
     """A copy of `picture` (h, w, 1 or 3) uint8 with the boxes and the mask of `annotated`.
 
-    A mask's legend is below the picture, which stays at the top left.
+    The surest box is on top. A mask's legend is below the picture, which stays at the top left.
     """
     image, scale = canvas(picture)
-    panel = _panel(image, scale, annotated, classes)
-    present = _present([annotated])
+    if annotated.mask is not None:
+        image = masked(picture, annotated.mask, classes)
+    if annotated.boxes is not None:
+        boxes = annotated.visible_boxes()
+        surest_last = np.argsort(np.nan_to_num(boxes[:, 1], nan=1.0), kind="stable")
+        _draw(image, [_mark(row, classes) for row in boxes[surest_last]], scale)
+    if annotated.mask is None:
+        return image
+    present = sorted(set(np.unique(annotated.mask).tolist()) - {IGNORED})
     if not present:
-        return panel
-    return _stacked([panel, _legend(present, classes, panel.width, _font_size(panel))])
+        return image
+    return _stacked([image, _legend(present, classes, image.width, _font_size(image))])
 
 
-def side_by_side(
-    picture: Array, truth: Annotated, prediction: Annotated, classes: Sequence[str]
+def marked(
+    picture: Array, marks: Sequence[Mark], *, least: int = LEAST_SIDE, most: int | None = None
 ) -> Image.Image:
-    """Two copies of `picture` (h, w, 1 or 3) uint8, the left with `truth`, the right with
-    `prediction`, of at most 800 pixels each; a mask's legend is below."""
-    panels = []
-    for words, annotated in (("truth", truth), ("prediction", prediction)):
-        image, scale = canvas(picture, most=MOST_SIDE)
-        panel = _panel(image, scale, annotated, classes)
-        panels.append(_stacked([_heading(words, panel.width, _font_size(panel)), panel]))
-    left, right = panels
-    gap = max(4, left.width // 60)
-    both = Image.new("RGB", (2 * left.width + gap, left.height), _SURFACE)
-    both.paste(left, (0, 0))
-    both.paste(right, (left.width + gap, 0))
-    present = _present([truth, prediction])
-    if not present:
-        return both
-    return _stacked([both, _legend(present, classes, both.width, _font_size(left))])
+    """A copy of `picture` (h, w, 1 or 3) uint8 with boxes, brought to a size as by `canvas`.
+
+    Of boxes in one place the last is on top and the first to choose where its words stand.
+    """
+    image, scale = canvas(picture, least, most)
+    _draw(image, marks, scale)
+    return image
+
+
+def masked(
+    picture: Array,
+    mask: npt.NDArray[np.uint8],
+    classes: Sequence[str],
+    *,
+    least: int = LEAST_SIDE,
+    most: int | None = None,
+) -> Image.Image:
+    """A copy of `picture` (h, w, 1 or 3) uint8, brought to a size as by `canvas` and then painted
+    with its `mask` (h, w)."""
+    image, _ = canvas(picture, least, most)
+    shown = np.asarray(Image.fromarray(mask).resize(image.size, Image.Resampling.NEAREST))
+    return Image.fromarray(painted(np.asarray(image), shown, classes, max(1, _line(image) // 2)))
+
+
+def beside(panels: Sequence[Image.Image], *, down: bool = False) -> Image.Image:
+    """Pictures with gaps between them, from left to right or from the top `down`."""
+    gap = max(4, max(panels[0].size) // 60)
+    gaps = gap * (len(panels) - 1)
+    widths, heights = [panel.width for panel in panels], [panel.height for panel in panels]
+    size = (max(widths), sum(heights) + gaps) if down else (sum(widths) + gaps, max(heights))
+    whole = Image.new("RGB", size, _SURFACE)
+    at = 0
+    for panel in panels:
+        whole.paste(panel, (0, at) if down else (at, 0))
+        at += gap + (panel.height if down else panel.width)
+    return whole
 
 
 class PictureWriter:
@@ -172,47 +222,35 @@ class PictureWriter:
 # Pieces
 
 
-def _panel(
-    image: Image.Image, scale: float, annotated: Annotated, classes: Sequence[str]
-) -> Image.Image:
-    """`image`, a picture at `scale`, with what `annotated` says of it."""
-    line = max(2, round(max(image.size) / 300))
-    if annotated.mask is not None:
-        mask = np.asarray(
-            Image.fromarray(annotated.mask).resize(image.size, Image.Resampling.NEAREST)
-        )
-        image = Image.fromarray(painted(np.asarray(image), mask, classes, max(1, line // 2)))
-    if annotated.boxes is not None and len(annotated.boxes):
-        boxes = annotated.visible_boxes()
-        boxes[:, 2:] *= scale
-        _draw_boxes(image, boxes, classes, line)
-    return image
+def _mark(row: FloatArray, classes: Sequence[str]) -> Mark:
+    """The mark of a box as `Annotated` has it."""
+    number, score = int(row[0]), float(row[1])
+    colour, name = class_colour(number, classes), _name(number, classes)
+    return Mark(row[2:].tolist(), colour, name, None if np.isnan(score) else score, number)
 
 
-def _draw_boxes(image: Image.Image, boxes: FloatArray, classes: Sequence[str], line: int) -> None:
-    """Lines first, so that none runs through a word; the surest on top."""
+def _draw(image: Image.Image, marks: Sequence[Mark], scale: float) -> None:
+    """`marks` of a picture on `image`, which is that picture at `scale`. Lines first, so that none
+    runs through a word."""
     pen = ImageDraw.Draw(image)
-    size = _font_size(image)
+    line, size = _line(image), _font_size(image)
     edge = max(1, line // 3)
-    scores = np.nan_to_num(boxes[:, 1], nan=1.0)
-    order = np.argsort(scores, kind="stable").tolist()
-    for i in order:
-        colour = class_colour(int(boxes[i, 0]))
+    for mark in marks:
+        width = max(1, round(line * mark.width))
         # The pixel of a right border at 10 is the one that spans 9 to 10.
-        left, top = (round(side) for side in boxes[i, 2:4])
-        right, bottom = (
-            max(round(b) - 1, a) for a, b in zip((left, top), boxes[i, 4:], strict=True)
-        )
+        left, top, right, bottom = (round(side * scale) for side in mark.box)
+        right, bottom = max(right - 1, left), max(bottom - 1, top)
         outer = (left - edge, top - edge, right + edge, bottom + edge)
-        pen.rectangle(outer, outline=ink_on(colour), width=line + 2 * edge)
-        pen.rectangle((left, top, right, bottom), outline=colour, width=line)
+        pen.rectangle(outer, outline=ink_on(mark.colour), width=width + 2 * edge)
+        pen.rectangle((left, top, right, bottom), outline=mark.colour, width=width)
     taken: list[_Box] = []
-    for i in reversed(order):
-        number, score = int(boxes[i, 0]), boxes[i, 1]
-        words, font = _words(_name(number, classes), number, size)
-        if not np.isnan(score):
-            words += f" {score:.2f}"
-        _label(pen, image.size, boxes[i, 2:], words, font, class_colour(number), taken)
+    for mark in reversed(marks):
+        if mark.name:
+            words, font = _words(mark.name, mark.number, size)
+            if mark.score is not None:
+                words += f" {mark.score:.2f}"
+            box = np.array(mark.box, np.float64) * scale
+            _label(pen, image.size, box, words, font, mark.colour, taken)
 
 
 def _label(
@@ -251,15 +289,6 @@ def _meet(a: _Box, b: _Box) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
 
-def _present(pictures: Iterable[Annotated]) -> list[int]:
-    """Classes that occur in masks."""
-    found: set[int] = set()
-    for picture in pictures:
-        if picture.mask is not None:
-            found |= set(np.unique(picture.mask).tolist())
-    return sorted(found - {IGNORED})
-
-
 def _legend(present: Sequence[int], classes: Sequence[str], width: int, size: int) -> Image.Image:
     """Colours and names of classes, in as many rows as a strip of `width` needs."""
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
@@ -281,16 +310,8 @@ def _legend(present: Sequence[int], classes: Sequence[str], width: int, size: in
         middle = size * 0.2 + (k + 0.5) * row_height
         for x, number, words, font in row:
             swatch = (x, middle - size / 2, x + size, middle + size / 2)
-            bare = _name(number, classes).strip().lower() in _UNPAINTED
-            pen.rectangle(swatch, fill=_SURFACE if bare else class_colour(number), outline=_INK)
+            pen.rectangle(swatch, fill=class_colour(number, classes), outline=_INK)
             pen.text((x + size * 1.3, middle), words, fill=_INK, font=font, anchor="lm")
-    return strip
-
-
-def _heading(words: str, width: int, size: int) -> Image.Image:
-    strip = Image.new("RGB", (width, round(size * 1.7)), _SURFACE)
-    pen = ImageDraw.Draw(strip)
-    pen.text((size * 0.4, strip.height / 2), words, fill=_INK, font=_fonts(size)[0], anchor="lm")
     return strip
 
 
@@ -309,6 +330,10 @@ def _stacked(images: Sequence[Image.Image]) -> Image.Image:
 
 def _name(number: int, classes: Sequence[str]) -> str:
     return classes[number] if number < len(classes) else f"class {number}"
+
+
+def _line(image: Image.Image) -> int:
+    return max(2, round(max(image.size) / 300))
 
 
 def _font_size(image: Image.Image) -> int:

@@ -46,7 +46,7 @@ class MaskWriter:
         places = Places(source_root)
         written = [write_new(folder / "classes.txt", _legend(classes))]
         # All 256 colours: with fewer, Pillow would choose a depth that cannot hold 255.
-        palette = [c for k in range(IGNORED) for c in class_colour(k)] + [255] * 3
+        palette = [c for k in range(IGNORED) for c in class_colour(k, classes)] + [255] * 3
         for picture in annotated:
             if picture.mask is None:
                 raise ValueError(f"'{picture.path}' has no mask. Choose a writer of boxes instead.")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from hubel.data.labels import class_table, flip_safe
+from hubel.data.labels import class_table
 from hubel.data.pictures import convert_channels
 from hubel.data.source import Array, Source, SourceInfo
 from hubel.errors import UserError
@@ -135,7 +135,6 @@ def array_source(
         classes=names,
         in_channels=first.shape[-1],
         size=first.shape[1:-1],
-        flip_safe=flip_safe(names),
     )
     blocks = [part.pixels for part in parts]
     return ArraySource(

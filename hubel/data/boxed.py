@@ -25,7 +25,6 @@ import numpy.typing as npt
 
 from hubel.data.boxes import Boxes, Fault, mended
 from hubel.data.filesource import MAX_FILE_BYTES, FileSource
-from hubel.data.labels import flip_safe
 from hubel.data.magic import SUFFIXES
 from hubel.data.paths import expanded
 from hubel.data.pictures import probe_picture
@@ -212,7 +211,7 @@ def boxed_source(
     return BoxedSource(
         expanded(spec),
         root,
-        SourceInfo(format, 2, tuple(table), flip_safe=flip_safe(table), labels="boxes"),
+        SourceInfo(format, 2, tuple(table), labels="boxes"),
         [picture.name for picture in pictures],
         _largest(boxes),
         split_column,

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hubel.data.boxed import BoxedSource
 from hubel.data.boxes import Fault
-from hubel.data.cache import Progress, Store, open_store
+from hubel.data.cache import Progress, Store
 from hubel.data.duplicates import CopyGroups, group_copies, groups_of_copies
 from hubel.data.findings import headlines
 from hubel.data.headers import holds_files, scan_files
@@ -41,8 +41,8 @@ def inspect(
         two cores).
     progress: called with ("measuring", done, total) and the like.
 
-    Masks are read through a store of their own, of the size of `store`, which a fit opens too;
-    it is kept in the cache where `store` is. Raises `UserError` if none can be read.
+    Of pictures with masks `store` says which masks cannot be read, as it does of pictures: these
+    are problems; faults are the annotations that were mended or passed over.
     """
     classes = source.info.classes
     readable = np.flatnonzero(store.readable)
@@ -60,11 +60,8 @@ def inspect(
     if source.boxes is not None:
         boxes = measure_boxes(source.boxes, store, split_of, len(classes))
         counts = boxes.counts
-    elif source.masks is not None:
-        cached = store.pixels is not None
-        drawn = open_store(source.masks, size=store.size, cache=cached, progress=progress)
-        faults += [Fault(p.id, f"the mask cannot be used: {p.reason}") for p in drawn.problems]
-        masks = measure_masks(drawn, store.readable, split_of, len(classes), progress)
+    elif store.masks is not None:
+        masks = measure_masks(store.masks, store.readable, split_of, len(classes), progress)
         counts = masks.counts
     # What samples are compared by: their class, or the set of classes in them.
     facts = boxes or masks

@@ -159,9 +159,8 @@ class Inspection:
     in_channels: channels as stored; channels: counts by a sample's own channels.
     files: None where samples are not picture files.
     near: None if near copies were not looked for.
-    problems: unreadable samples with the reason.
-    faults: annotations that were mended or passed over, and masks that cannot be used, with
-        the reason.
+    problems: unreadable samples, and those with an unreadable mask, with the reason.
+    faults: annotations that were mended or passed over, with the reason.
     split_of, ids, targets: split ("" if in none), id and class of every sample; of samples with
         boxes or masks the class means nothing (see `label`).
     headlines: the findings, most severe first.

@@ -1,6 +1,5 @@
 """From the labels that a format finds to a class list and indices into it."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import numpy.typing as npt
 from hubel.data.source import Array
 from hubel.errors import UserError
 
-__all__ = ["class_table", "flip_safe", "split_name", "whole_number_labels"]
+__all__ = ["class_table", "split_name", "whole_number_labels"]
 
 _SPLIT_NAMES = {
     "train": "train",
@@ -19,10 +18,6 @@ _SPLIT_NAMES = {
     "test": "test",
 }
 
-_NUMBER_WORDS = frozenset(
-    ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-)
-
 
 def split_name(name: str) -> str | None:
     """ "train", "val" or "test" for a name that a person may give a split; None for others.
@@ -31,17 +26,6 @@ def split_name(name: str) -> str | None:
     ('val', None)
     """
     return _SPLIT_NAMES.get(name.strip().lower())
-
-
-def flip_safe(classes: Sequence[str]) -> bool:
-    """False where mirroring a picture may change its label: digits and letters.
-
-    >>> flip_safe(("0", "1")), flip_safe(("a", "b")), flip_safe(("cat", "dog"))
-    (False, False, True)
-    """
-    return not all(
-        (len(name) == 1 and name.isalnum()) or name.lower() in _NUMBER_WORDS for name in classes
-    )
 
 
 def class_table(

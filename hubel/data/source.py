@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Boxes, Fault
+from hubel.data.mirroring import flip_safe
 from hubel.data.paths import exists, expanded
 from hubel.errors import UserError
 from hubel.registry import Registry
@@ -58,7 +59,6 @@ class SourceInfo:
         it follows from the pictures and is found by looking at them (`decode` can give
         either: 1 grey or 3 RGB).
     size: spatial size of every sample where the format fixes it (arrays); None otherwise.
-    flip_safe: False where mirroring a picture changes its label (digits, letters).
     labels: what a sample is labelled with: one "class", "boxes" with a class each, or a "mask",
         a class for every pixel or voxel.
     interpolate: False where pixels are classes and not light, in a source of masks: brought to
@@ -70,9 +70,13 @@ class SourceInfo:
     classes: tuple[str, ...]
     in_channels: int | None = None
     size: tuple[int, ...] | None = None
-    flip_safe: bool = True
     labels: Labelling = "class"
     interpolate: bool = True
+
+    @property
+    def flip_safe(self) -> bool:
+        """False where mirroring changes labels, as `hubel.data.mirroring` tells from classes."""
+        return flip_safe(self.classes)
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,8 @@ from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
 from hubel.evaluate.result import Evaluation
-from hubel.evaluate.segmentation import SegmentationEvaluation
-from hubel.evaluate.segmenting import LabelMap, SegmentedSplit, evaluate_maps
+from hubel.evaluate.segmentation import LabelMap, SegmentationEvaluation, SegmentedSplit
+from hubel.evaluate.segmenting import evaluate_maps
 from hubel.inference import Trained, batch_outputs, load_trained, outputs, read_train_digests
 from hubel.metrics.boxes import Predictions
 from hubel.runs import RunFolder

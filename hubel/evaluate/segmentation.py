@@ -1,15 +1,15 @@
 """How good a segmenter is: overlap of regions and of outlines, every figure with its spread.
 
 The figures come from what each picture contributes, three numbers a class: pixels where truth
-and prediction agree on it, pixels predicted so, and pixels that are so. `map_counts` makes them
-from label maps, `confusion_counts` from confusion matrices; 2-D and 3-D alike. Everything is
-summed over pictures before it is divided, as PASCAL VOC and Cityscapes do, save boundary F,
+and prediction agree on it, pixels predicted so, and pixels that are so. `confusion_counts` makes
+them from confusion matrices, `map_confusion` these from label maps; 2-D and 3-D alike. Everything
+is summed over pictures before it is divided, as PASCAL VOC and Cityscapes do, save boundary F,
 which is a mean over pictures.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,19 +23,23 @@ from hubel.stats import bootstrap_interval
 __all__ = [
     "IGNORED",
     "MAX_WORST",
+    "LabelMap",
     "SegmentationClass",
     "SegmentationEvaluation",
     "SegmentationMetrics",
     "SegmentedPicture",
+    "SegmentedSplit",
     "confusion_counts",
     "evaluate_label_maps",
     "evaluate_segmentation",
-    "map_counts",
+    "map_confusion",
     "picture_miou",
 ]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
+LabelMap: TypeAlias = npt.NDArray[np.uint8]
+"""A class for each pixel, (*size), `IGNORED` where there is none."""
 
 IGNORED = 255
 """The class of a pixel that is not judged, as in `hubel.data.targets`, which needs torch."""
@@ -133,8 +137,23 @@ class SegmentationEvaluation:
         )
 
 
-def map_counts(truth: npt.ArrayLike, prediction: npt.ArrayLike, num_classes: int) -> IntArray:
-    """Intersection, prediction and truth (num_classes, 3) in pixels, of one picture.
+@dataclass(frozen=True)
+class SegmentedSplit:
+    """An evaluation, and what a report draws of it.
+
+    Attributes
+    ----------
+    evaluation: with its confusion.
+    worst: truth and prediction of each picture of `evaluation.worst`, by its name.
+    """
+
+    evaluation: SegmentationEvaluation
+    worst: Mapping[str, tuple[LabelMap, LabelMap]]
+
+
+def map_confusion(truth: npt.ArrayLike, prediction: npt.ArrayLike, num_classes: int) -> IntArray:
+    """The confusion (num_classes, num_classes) in judged pixels, [truth][prediction], of one
+    picture.
 
     Parameters
     ----------
@@ -142,8 +161,8 @@ def map_counts(truth: npt.ArrayLike, prediction: npt.ArrayLike, num_classes: int
     prediction: whole numbers (*size) below `num_classes`; not looked at where the truth is
         ignored.
 
-    >>> map_counts([[0, 1, 255]], [[0, 0, 1]], 2).tolist()
-    [[1, 2, 1], [0, 0, 1]]
+    >>> map_confusion([[0, 1, 255]], [[0, 0, 1]], 2).tolist()
+    [[1, 0], [1, 0]]
     """
     t, p = np.asarray(truth), np.asarray(prediction)
     if t.shape != p.shape:
@@ -158,8 +177,8 @@ def map_counts(truth: npt.ArrayLike, prediction: npt.ArrayLike, num_classes: int
                 f"{name} must lie from 0 to {num_classes - 1}, or be {IGNORED} in the truth. "
                 f"Got values from {values.min()} to {values.max()} instead."
             )
-    numbers = [np.bincount(x, minlength=num_classes) for x in (t[t == p], p, t)]
-    return np.stack(numbers, axis=1)
+    cells = np.bincount(t * num_classes + p, minlength=num_classes**2)
+    return cells.reshape(num_classes, num_classes)
 
 
 def confusion_counts(confusion: npt.ArrayLike) -> IntArray:
@@ -189,30 +208,46 @@ def picture_miou(counts: npt.ArrayLike) -> FloatArray:
 
 
 def evaluate_label_maps(
-    truths: Iterable[npt.ArrayLike],
-    predictions: Iterable[npt.ArrayLike],
+    pictures: Iterable[tuple[str, LabelMap, LabelMap]],
     classes: Sequence[str],
-    ids: Sequence[str],
     *,
     split: str,
     seed: int = 0,
-) -> SegmentationEvaluation:
-    """Judge label maps, a pair at a time: pictures may differ in size, and need not be held.
+) -> SegmentedSplit:
+    """Judge label maps, a picture at a time: they may differ in size, and only the worst are held.
 
-    Parameters are those of `map_counts` and `evaluate_segmentation`.
+    Parameters
+    ----------
+    pictures: the name of each, its truth and its prediction, as in `map_confusion`.
+    The others as in `evaluate_segmentation`.
     """
-    counts, outlines = [], []
-    for truth, prediction in zip(truths, predictions, strict=True):
-        counts.append(map_counts(truth, prediction, len(classes)))
-        outlines.append(boundary_f(truth, prediction, len(classes), ignored=IGNORED))
-    return evaluate_segmentation(
-        np.array(counts, np.int64).reshape(-1, len(classes), 3),
+    num_classes = len(classes)
+    confusion = np.zeros((num_classes, num_classes), np.int64)
+    ids: list[str] = []
+    counts: list[IntArray] = []
+    outlines: list[FloatArray] = []
+    worst: list[_Drawn] = []
+    for name, truth, prediction in pictures:
+        own = map_confusion(truth, prediction, num_classes)
+        confusion += own
+        counts.append(confusion_counts(own))
+        outlines.append(boundary_f(truth, prediction, num_classes, ignored=IGNORED))
+        miou = float(picture_miou(counts[-1][None])[0])
+        ids.append(name)
+        if not np.isnan(miou):
+            worst.append(_Drawn(miou, len(ids), name, truth, prediction))
+        if len(worst) > 2 * MAX_WORST:
+            worst = _lowest(worst)
+    evaluation = evaluate_segmentation(
+        np.array(counts, np.int64).reshape(-1, num_classes, 3),
         classes,
         ids,
         split=split,
-        boundary=np.array(outlines, np.float64).reshape(-1, len(classes)),
+        boundary=np.array(outlines, np.float64).reshape(-1, num_classes),
         seed=seed,
     )
+    evaluation = replace(evaluation, confusion=tuple(map(tuple, confusion.tolist())))
+    return SegmentedSplit(evaluation, {d.id: (d.truth, d.prediction) for d in _lowest(worst)})
 
 
 def evaluate_segmentation(
@@ -267,6 +302,21 @@ def evaluate_segmentation(
         worst=_worst(numbers, per_picture, ids),
         notes=tuple(notes),
     )
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A picture's label maps, its own mean IoU, and its place in the split."""
+
+    miou: float
+    place: int
+    id: str
+    truth: LabelMap
+    prediction: LabelMap
+
+
+def _lowest(drawn: list[_Drawn]) -> list[_Drawn]:
+    return sorted(drawn, key=lambda d: (d.miou, d.place))[:MAX_WORST]
 
 
 def _check(

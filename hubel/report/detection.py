@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from hubel.annotate.drawing import Mark
+from hubel.colours import css
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.evaluate.box_errors import KINDS
-from hubel.evaluate.detection import DetectionEvaluation, PictureErrors
-from hubel.report.drawn import PREDICTED, TRUE, paired_uri
+from hubel.evaluate.detection import DetectionEvaluation, PictureErrors, ShownBox
+from hubel.report.drawn import BLUE, ORANGE, paired_uri
 from hubel.report.page import render, write_page
 from hubel.report.run_facts import shown_facts
 
@@ -69,22 +71,30 @@ def write_detection_report(
             "ranked": ranked,
             "kinds": [(k, getattr(evaluation.errors, k), _KINDS[k]) for k in KINDS],
             "recall": recall,
-            "worst": [ShownPicture(p, _uri(picture, p)) for p in evaluation.worst],
+            "worst": [
+                ShownPicture(p, _uri(picture, p, evaluation.classes)) for p in evaluation.worst
+            ],
             "curves": curves,
-            "right_colour": TRUE,
-            "wrong_colour": PREDICTED,
+            "right_colour": css(BLUE),
+            "wrong_colour": css(ORANGE),
         },
     )
     return write_page(destination, html)
 
 
-def _uri(picture: Callable[[str], Array], found: PictureErrors) -> str | None:
+def _uri(
+    picture: Callable[[str], Array], found: PictureErrors, classes: Sequence[str]
+) -> str | None:
     try:
         pixels = np.asarray(picture(found.id))
     except (UnreadableSampleError, OSError):
         return None
-    sides = [
-        [(b.box, PREDICTED if b.error else TRUE) for b in boxes]
-        for boxes in (found.truth, found.kept)
-    ]
-    return paired_uri(pixels, sides[0], sides[1])
+    truth, kept = ([_mark(b, classes) for b in boxes] for boxes in (found.truth, found.kept))
+    kept.sort(key=lambda mark: mark.score or 0.0)  # the surest on top
+    return paired_uri(pixels, truth, kept)
+
+
+def _mark(shown: ShownBox, classes: Sequence[str]) -> Mark:
+    colour = ORANGE if shown.error else BLUE
+    number = classes.index(shown.label)
+    return Mark(shown.box, colour, shown.label, shown.score, number, width=1.5)

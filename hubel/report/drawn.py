@@ -1,50 +1,56 @@
-"""Boxes drawn onto a picture, as a data URI for a page."""
+"""Pictures and volumes with boxes and masks drawn on them, for a page."""
 
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import ImageDraw
+from PIL import Image
 
-from hubel.annotate.drawing import canvas
+from hubel.annotate.drawing import Mark, beside, marked, masked, painted
+from hubel.colours import Colour
 from hubel.data.source import Array
 from hubel.report.page import picture_uri, still_picture
+from hubel.report.volumes import enlarged, sections, slices
 
-__all__ = ["PREDICTED", "TRUE", "boxed_uri", "paired_uri"]
+__all__ = ["BLUE", "ORANGE", "image_uri", "masked_picture", "masked_slices", "paired_uri"]
 
-TRUE, PREDICTED = "#2b5fd9", "#d5640a"
-"""Blue against orange holds for readers who do not tell red from green."""
-_SIDE, _MOST_SIDE = 256, 640  # pixels that the longer side of a drawn picture has
+BLUE: Colour = (43, 95, 217)
+ORANGE: Colour = (213, 100, 10)
+"""True and said, or right and wrong: they hold for readers who do not tell red from green."""
 
-
-Drawn = Sequence[tuple[Sequence[float], str]]
-"""Boxes (left, top, right, bottom) in a picture's pixels, each with its colour."""
-
-
-def boxed_uri(array: Array, boxes: Drawn) -> str:
-    """A picture (h, w, c) with boxes.
-
-    Small pictures are enlarged, their pixels kept square, so that a line is not a pixel of
-    theirs; of two lines in one place both are seen, the later one is narrower.
-    """
-    image = _drawn(array, boxes, nested=True)
-    return picture_uri(image, max_side=max(image.shape))
+_SIDE, _MOST_SIDE = 400, 480  # pixels that the longer side of one of a pair has
 
 
-def paired_uri(array: Array, left: Drawn, right: Drawn) -> str:
-    """The picture twice, side by side, with boxes in each."""
-    pair = [_drawn(array, boxes, nested=False) for boxes in (left, right)]
-    gap = np.full((len(pair[0]), max(4, pair[0].shape[1] // 60), 3), 255, np.uint8)
-    image = np.hstack([pair[0], gap, pair[1]])
-    return picture_uri(image, max_side=max(image.shape))
+def image_uri(image: Image.Image) -> str:
+    """A drawn picture as a data URI, in its own size."""
+    return picture_uri(np.asarray(image), max_side=max(image.size))
 
 
-def _drawn(array: Array, boxes: Drawn, *, nested: bool) -> Array:
-    """RGB (h, w, 3), brought to a size for pages; of `nested` boxes the first has most width."""
-    image, scale = canvas(still_picture(array), least=_SIDE, most=_MOST_SIDE)
-    pen = ImageDraw.Draw(image)
-    thick = max(2, max(image.size) // (80 if nested else 160))
-    for number, (box, colour) in enumerate(boxes):
-        corners = [round(side * scale) for side in box]
-        wider = 2 * (len(boxes) - 1 - number) if nested else 0
-        pen.rectangle(corners, outline=colour, width=thick + wider)
-    return np.asarray(image)
+def paired_uri(array: Array, left: Sequence[Mark], right: Sequence[Mark]) -> str:
+    """The picture (h, w, c) twice, side by side, with boxes in each."""
+    plain = still_picture(array)
+    return image_uri(
+        beside([marked(plain, marks, least=_SIDE, most=_MOST_SIDE) for marks in (left, right)])
+    )
+
+
+def masked_picture(
+    array: Array, mask: Array, classes: Sequence[str], *, least: int, most: int
+) -> Image.Image:
+    """A picture (h, w, c) of any type with its mask (h, w), its longer side of `least` to `most`
+    pixels."""
+    return masked(still_picture(array), mask, classes, least=least, most=most)
+
+
+def masked_slices(
+    volume: Array,
+    mask: Array,
+    classes: Sequence[str],
+    *,
+    side: int,
+    centre: Sequence[int] | None = None,
+) -> list[Array]:
+    """The slices (as `hubel.report.volumes.slices`) of a volume (d, h, w, c) with its mask
+    (d, h, w), enlarged until a longest side has about `side` pixels."""
+    plain = enlarged(slices(volume, centre), side)
+    hidden = enlarged(sections(mask[..., None], centre), side)
+    return [painted(part, over[..., 0], classes) for part, over in zip(plain, hidden, strict=True)]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from hubel.colours import class_colour, css
 from hubel.data.cache import Store
 from hubel.data.inspection import Inspection
 from hubel.data.measure_boxes import SIZES, BoxFacts, quantiles
@@ -17,7 +18,6 @@ from hubel.data.sentences import plural_of
 from hubel.data.source import SPLITS, Source, UnreadableSampleError
 from hubel.report import words
 from hubel.report.inspection_examples import example_rows
-from hubel.report.labelled import class_colours
 from hubel.report.page import picture_uri, render, write_page
 
 __all__ = ["write_inspection_page"]
@@ -96,9 +96,11 @@ def write_inspection_page(
             "per_class": max(len(row.shown) for row in grid),
             "grid": grid,
             "num_shown": min(len(grid), len(inspection.classes)),
-            "legend": list(zip(inspection.classes, class_colours(inspection.classes), strict=True))
-            if coloured
-            else [],
+            "legend": [
+                (name, css(class_colour(k, inspection.classes)))
+                for k, name in enumerate(inspection.classes)
+                if coloured
+            ],
             "film": ("volumes" if inspection.spatial_dims == 3 else "labelled" if coloured else ""),
             "channel_rows": _channel_rows(inspection),
             "kinds": _kinds(inspection),
@@ -244,9 +246,9 @@ def _channel_rows(inspection: Inspection) -> list[tuple[str, float, float]]:
 
 
 def _kinds(inspection: Inspection) -> list[tuple[str, int]]:
-    """How many samples cannot be read for which kind of reason: "truncated", …"""
+    """How many samples cannot be read for which kind of reason: "truncated", "its mask", …"""
     counts = Counter(
-        re.split(r"[:(]", problem.reason)[0].strip() for problem in inspection.problems
+        re.split(r"[:(']", problem.reason)[0].strip() for problem in inspection.problems
     )
     return counts.most_common()
 

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hubel.annotate.drawing import Mark, marked
+from hubel.colours import class_colour, css, is_background
 from hubel.data.cache import Store
 from hubel.data.inspect import examples, sample_grid
 from hubel.data.inspection import Inspection
 from hubel.data.legend import IGNORED
 from hubel.data.source import Array, Source, UnreadableSampleError
-from hubel.report.labelled import GROUND, boxed, class_colours, tinted
-from hubel.report.page import picture_uri
-from hubel.report.volumes import preview, side_by_side, slices, surface
+from hubel.report.drawn import image_uri, masked_picture, masked_slices
+from hubel.report.page import picture_uri, still_picture
+from hubel.report.volumes import enlarged, preview, side_by_side, surface
 
 __all__ = ["Example", "ExampleRow", "example_rows"]
 
@@ -53,13 +55,14 @@ def example_rows(inspection: Inspection, store: Store, source: Source) -> list[E
         names, colours = list(inspection.classes), [""] * num_classes
         chosen = sample_grid(source, store, per_class)
     else:
-        names, colours = list(inspection.classes), class_colours(inspection.classes)
+        names = list(inspection.classes)
+        colours = [css(class_colour(k, names)) for k in range(num_classes)]
         if inspection.boxes is not None:
             names.append(_NOTHING)
             colours.append("")
             present = np.column_stack([present, ~present.any(axis=1)])
         chosen = examples(present, store.readable, per_class)
-    artist = _Artist(inspection, source, colours)
+    artist = _Artist(inspection, source)
     rows = [
         ExampleRow(
             names[k], colours[k], [Example(inspection.ids[i], artist.uri(i, k)) for i in part]
@@ -74,11 +77,10 @@ def example_rows(inspection: Inspection, store: Store, source: Source) -> list[E
 class _Artist:
     """Draws a sample as an example of a class."""
 
-    def __init__(self, inspection: Inspection, source: Source, colours: list[str]) -> None:
+    def __init__(self, inspection: Inspection, source: Source) -> None:
         self._volumes = inspection.spatial_dims == 3
         self._source = source
-        self._colours = colours
-        self._num_classes = len(inspection.classes)
+        self._classes = inspection.classes
 
     def uri(self, i: int, k: int) -> str | None:
         """Sample `i`, in which class `k` is what is looked for."""
@@ -94,36 +96,38 @@ class _Artist:
             return None
         if self._volumes:
             return _sheet_uri(preview(pixels))
-        if pixels.dtype == np.uint8 and pixels.max(initial=0) <= 1:  # 0 and 1 alone
-            pixels = pixels * np.uint8(255)
         return picture_uri(pixels, max_side=_THUMB)
 
     def _with_boxes(self, pixels: Array, i: int, k: int) -> str:
         boxes = self._source.boxes
         assert boxes is not None  # noqa: S101
         rows = boxes.of_sample(i)
-        classes = boxes.classes[rows].tolist()
-        colours = [self._colours[c] for c in classes]
-        drawn = boxed(pixels, boxes.corners[rows], colours, _SIDE, [c == k for c in classes])
-        return picture_uri(drawn, max_side=max(drawn.shape))
+        marks = [
+            Mark(corners, class_colour(c, self._classes), width=3.0 if c == k else 1.5)
+            for c, corners in zip(
+                boxes.classes[rows].tolist(), boxes.corners[rows].tolist(), strict=True
+            )
+        ]
+        marks.sort(key=lambda mark: mark.width)  # those looked for on top
+        return image_uri(marked(still_picture(pixels), marks, least=_SIDE, most=_SIDE))
 
     def _with_mask(self, pixels: Array, mask: Array, k: int) -> str:
-        drawn = tinted(pixels, mask, self._colours[: self._num_classes])
+        classes, mask = self._classes, mask[..., 0]
         if not self._volumes:
-            scale = max(1, _SIDE // max(drawn.shape[:2]))
-            return picture_uri(drawn, scale=scale, max_side=_SIDE)
-        things = mask[..., 0] == k
-        if self._colours[k] == GROUND:
-            things = ~things & (mask[..., 0] != IGNORED)
+            return image_uri(masked_picture(pixels, mask, classes, least=_SIDE, most=_SIDE))
+        things = mask == k
+        if is_background(classes[k]):
+            things = ~things & (mask != IGNORED)
         places = np.argwhere(things)
         centre = None
         if len(places):
             off = np.square(places - places.mean(axis=0)).sum(axis=1)
             centre = places[off.argmin()].tolist()
+        parts = masked_slices(pixels, mask, classes, side=_SLICE, centre=centre)
         volume = things[..., None].astype(np.uint8)
-        colour = np.array([int(self._colours[k][at : at + 2], 16) for at in (1, 3, 5)])
+        colour = np.array(class_colour(k, classes))
         views = [(surface(volume, axis) * (colour / 255)).astype(np.uint8) for axis in (0, 2)]
-        return _sheet_uri(side_by_side([*slices(drawn, centre), *views]))
+        return _sheet_uri(side_by_side([*parts, *enlarged(views, _SLICE)]))
 
 
 def _sheet_uri(sheet: Array) -> str:

@@ -7,13 +7,17 @@ from typing import Any
 
 import numpy as np
 
+from hubel.annotate.drawing import Mark, marked
+from hubel.colours import css
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.evaluate.localization import LocalizationEvaluation, LocalizedPicture
-from hubel.report.drawn import PREDICTED, TRUE, boxed_uri
-from hubel.report.page import render, write_page
+from hubel.report.drawn import BLUE, ORANGE, image_uri
+from hubel.report.page import render, still_picture, write_page
 from hubel.report.run_facts import shown_facts
 
 __all__ = ["write_localization_report"]
+
+_SIDE, _MOST_SIDE = 256, 320  # pixels that the longer side of a drawn picture has
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,8 @@ def write_localization_report(
             "ranked": ranked,
             "worst": [ShownPicture(p, _uri(picture, p)) for p in evaluation.worst],
             "curves": curves,
-            "true_colour": TRUE,
-            "predicted_colour": PREDICTED,
+            "true_colour": css(BLUE),
+            "predicted_colour": css(ORANGE),
         },
     )
     return write_page(destination, html)
@@ -70,4 +74,6 @@ def _uri(picture: Callable[[str], Array], found: LocalizedPicture) -> str | None
         pixels = np.asarray(picture(found.id))
     except (UnreadableSampleError, OSError):
         return None
-    return boxed_uri(pixels, [(found.true_box, TRUE), (found.box, PREDICTED)])
+    # Where they lie in one place both are seen: the upper one is narrower.
+    marks = [Mark(found.true_box, BLUE, width=4.0), Mark(found.box, ORANGE, width=2.0)]
+    return image_uri(marked(still_picture(pixels), marks, least=_SIDE, most=_MOST_SIDE))

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
 from hubel.report import words
+from hubel.report.volumes import side_by_side, slices, visible
 from hubel.runs import write_atomic
 
 __all__ = ["json_script", "picture_uri", "render", "still_picture", "write_page"]
@@ -57,10 +57,9 @@ def still_picture(array: Array) -> Array:
 
     Parameters
     ----------
-    array: (h, w, c) or a volume (d, h, w, c), channels last. uint8 is shown as it is;
-        other types are stretched from their smallest to their largest finite value.
-        A volume becomes its three middle slices side by side, across depth, height and
-        width. Channels other than 1 and 3 are averaged to grey.
+    array: (h, w, c) or a volume (d, h, w, c), channels last, made visible as
+        `hubel.report.volumes.visible` does. A volume becomes its three middle slices side by
+        side, across depth, height and width.
 
     Returns: uint8 (h, w, 1) or (h, w, 3).
     """
@@ -69,23 +68,9 @@ def still_picture(array: Array) -> Array:
             f"a picture must be (h, w, c) or (d, h, w, c) and not empty. "
             f"Got shape {array.shape} instead."
         )
-    if array.dtype != np.uint8:
-        finite = np.nan_to_num(array.astype(np.float32), nan=0.0, posinf=0.0, neginf=0.0)
-        low, high = float(finite.min()), float(finite.max())
-        array = ((finite - low) * (255.0 / (high - low or 1.0))).round().astype(np.uint8)
-    if array.shape[-1] not in (1, 3):
-        array = array.mean(axis=-1, keepdims=True).round().astype(np.uint8)
-    if array.ndim == 3:
-        return array
-    d, h, w, c = array.shape
-    slices = [array[d // 2], array[:, h // 2], array[:, :, w // 2]]  # (h, w), (d, w), (d, h)
-    gap = max(1, max(d, h, w) // 32)
-    sheet = np.zeros((max(d, h), w + w + h + 2 * gap, c), dtype=np.uint8)
-    left = 0
-    for part in slices:
-        sheet[: part.shape[0], left : left + part.shape[1]] = part
-        left += part.shape[1] + gap
-    return sheet
+    if array.ndim == 4:
+        return side_by_side(slices(array))
+    return visible(array, [array])[0]
 
 
 def picture_uri(array: Array, scale: int = 1, max_side: int = 192) -> str:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hubel.annotate.drawing import painted
-from hubel.colours import class_colour
+from hubel.annotate.drawing import beside, canvas
+from hubel.colours import class_colour, css
 from hubel.data.resize import resize
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.evaluate.segmentation import (
@@ -16,8 +16,10 @@ from hubel.evaluate.segmentation import (
     SegmentationEvaluation,
     SegmentedPicture,
 )
-from hubel.report.page import picture_uri, render, still_picture, write_page
+from hubel.report.drawn import image_uri, masked_picture, masked_slices
+from hubel.report.page import render, still_picture, write_page
 from hubel.report.run_facts import shown_facts
+from hubel.report.volumes import enlarged, side_by_side, slices
 
 __all__ = ["Taken", "most_taken", "write_segmentation_report"]
 
@@ -25,8 +27,8 @@ _MOST_COLUMNS = 20
 """A confusion of more classes is no longer read as a table; the pairs remain."""
 _MOST_PAIRS = 12
 _LEAST_SHARE = 0.005
-_SIDE = 360  # pixels of a panel's longer side, at most
-_GAP = 4  # pixels between panels
+_LEAST_SIDE, _SIDE = 180, 360  # pixels of a panel's longer side
+_SLICE = 128  # pixels of the longest side of a volume's slices
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,10 @@ def write_segmentation_report(
     curves = curve_charts.learning_curves(history)
     if curves:
         curve_charts.curves_file(history).save(figures_dir)
-    shown = [ShownClass(c, _css(i)) for i, c in enumerate(evaluation.per_class)]
+    shown = [
+        ShownClass(c, css(class_colour(i, evaluation.classes)))
+        for i, c in enumerate(evaluation.per_class)
+    ]
     volumes = any(truth.ndim == 3 for truth, _ in maps.values())
     html = render(
         "segmentation.html",
@@ -121,10 +126,6 @@ def _shares(evaluation: SegmentationEvaluation) -> list[tuple[str, list[float]]]
     return [(name, [n / sum(row) for n in row]) for name, row in rows if sum(row)]
 
 
-def _css(number: int) -> str:
-    return f"rgb{class_colour(number)}"
-
-
 def _uri(
     picture: Callable[[str], Array],
     name: str,
@@ -132,21 +133,18 @@ def _uri(
     classes: Sequence[str],
 ) -> str | None:
     """Picture, truth and prediction in one: side by side, of a volume one below the other."""
-    truth, prediction = maps
+    truth, _ = maps
     try:
         pixels = resize(np.asarray(picture(name)), truth.shape)
     except (UnreadableSampleError, OSError):
         return None
-    plain = still_picture(pixels)
-    panels = [np.broadcast_to(plain, (*plain.shape[:2], 3))]
-    for mask in (truth, prediction):
-        # One more, so that the gaps between slices, which are 0, come out as of no class.
-        sheet = still_picture((mask + np.uint8(1))[..., None])[..., 0] - np.uint8(1)
-        panels.append(painted(plain, sheet, classes))
-    down = truth.ndim == 3
-    height, width = plain.shape[:2]
-    gap = np.full((_GAP, width, 3) if down else (height, _GAP, 3), 255, np.uint8)
-    parts = [panels[0], gap, panels[1], gap, panels[2]]
-    whole = np.concatenate(parts, axis=0 if down else 1)
-    side = 3 * min(_SIDE, height if down else width) + 2 * _GAP
-    return picture_uri(whole, max_side=max(side, _SIDE))
+    if truth.ndim == 2:
+        plain, _ = canvas(still_picture(pixels), least=_LEAST_SIDE, most=_SIDE)
+        painted = [
+            masked_picture(pixels, mask, classes, least=_LEAST_SIDE, most=_SIDE) for mask in maps
+        ]
+        return image_uri(beside([plain, *painted]))
+    rows = [enlarged(slices(pixels), _SLICE)]
+    rows += [masked_slices(pixels, mask, classes, side=_SLICE) for mask in maps]
+    sheets = [canvas(side_by_side(row))[0] for row in rows]
+    return image_uri(beside(sheets, down=True))

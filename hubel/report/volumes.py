@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["preview", "side_by_side", "slices", "surface"]
+__all__ = ["enlarged", "preview", "sections", "side_by_side", "slices", "surface", "visible"]
 
 Array = npt.NDArray[Any]
 _Field = npt.NDArray[np.float32]
@@ -25,27 +25,46 @@ _AMBIENT, _FADED, _DARKEST = 0.3, 0.4, 40
 """Light that comes from everywhere; what the farthest point loses; the least grey of a surface."""
 
 
-def slices(volume: Array, centre: Sequence[int] | None = None) -> list[Array]:
-    """The slices across depth, height and width: (h, w, c), (d, w, c) and (d, h, c) uint8.
+def sections(volume: Array, centre: Sequence[int] | None = None) -> list[Array]:
+    """The values across depth, height and width: (h, w, c), (d, w, c) and (d, h, c), as they are.
 
     Parameters
     ----------
-    volume: (d, h, w, c). uint8 is shown as it is, or as black and white where it holds nothing
-        but 0 and 1; other types are stretched from their smallest to their largest finite
-        value. Channels other than 1 and 3 are averaged to grey.
+    volume: (d, h, w, c).
     centre: the voxel that the slices meet in; None for the middle one.
     """
     _check(volume)
-    if volume.shape[-1] not in (1, 3):
-        volume = volume.mean(axis=-1, keepdims=True, dtype=np.float32)
     z, y, x = centre if centre is not None else (side // 2 for side in volume.shape[:3])
-    parts = [volume[z], volume[:, y], volume[:, :, x]]
-    if volume.dtype == np.uint8:
-        factor = np.uint8(255 if volume.max() <= 1 else 1)
+    return [volume[z], volume[:, y], volume[:, :, x]]
+
+
+def slices(volume: Array, centre: Sequence[int] | None = None) -> list[Array]:
+    """`sections` of a volume (d, h, w, c), made `visible`: uint8 (rows, columns, 1 or 3)."""
+    return visible(volume, sections(volume, centre))
+
+
+def visible(whole: Array, parts: Sequence[Array]) -> list[Array]:
+    """Parts of a picture or a volume, channels last, as uint8 of 1 or 3 channels.
+
+    uint8 is shown as it is, or as black and white where `whole` holds nothing but 0 and 1; other
+    types are stretched from its smallest to its largest finite value. Channels other than 1 and 3
+    are averaged to grey.
+    """
+    if whole.shape[-1] not in (1, 3):
+        whole, *parts = [_grey(values) for values in (whole, *parts)]
+    if whole.dtype == np.uint8:
+        factor = np.uint8(255 if whole.max() <= 1 else 1)
         return [part * factor for part in parts]
-    low, high = _range(volume)
+    low, high = _range(whole)
     scale = 255.0 / (high - low or 1.0)
     return [((_finite(part) - low) * scale).round().astype(np.uint8) for part in parts]
+
+
+def enlarged(parts: Sequence[Array], side: int) -> list[Array]:
+    """Pictures (rows, columns, c), each pixel of all of them a square of the same whole size, so
+    that their longest side is as near to `side` as it can be without being above it."""
+    times = max(1, side // max(max(part.shape[:2]) for part in parts))
+    return [part.repeat(times, axis=0).repeat(times, axis=1) for part in parts]
 
 
 def surface(volume: Array, axis: int) -> Array:
@@ -125,6 +144,11 @@ def _check(volume: Array) -> None:
         raise ValueError(
             f"a volume must be (d, h, w, c) and not empty. Got shape {volume.shape} instead."
         )
+
+
+def _grey(values: Array) -> Array:
+    mean: Array = values.mean(axis=-1, keepdims=True, dtype=np.float32)
+    return mean.round().astype(np.uint8) if values.dtype == np.uint8 else mean
 
 
 def _finite(values: Array) -> _Field:

@@ -95,7 +95,8 @@ def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
     if data.source.info.flip_safe:
         return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
     return replace(config, flip="none"), (
-        "no mirroring: the classes look like digits or letters (--flip alternating turns it on)"
+        "no mirroring: the classes look like digits or letters, or like left and right "
+        "(--flip alternating turns it on)"
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.filesource import FileSource, readable_name
-from hubel.data.labels import class_table, flip_safe, split_name
+from hubel.data.labels import class_table, split_name
 from hubel.data.magic import SUFFIXES
 from hubel.data.mask_folders import mask_parts
 from hubel.data.paths import expanded, is_folder
@@ -134,7 +134,7 @@ class Folders(Format):
             "put pictures of it into train/{name}, or take the folder {split}/{name} away",
         )
         class_list = tuple(str(name) for name in table)
-        info = SourceInfo("folders", 2, class_list, flip_safe=flip_safe(class_list))
+        info = SourceInfo("folders", 2, class_list)
         return FileSource(root, root, info, names, targets, split_column, notes + missing)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.filesource import FileSource
-from hubel.data.labels import class_table, flip_safe, split_name
+from hubel.data.labels import class_table, split_name
 from hubel.data.paths import expanded, is_file
 from hubel.data.source import FORMATS, Format, Source, SourceInfo
 from hubel.errors import UserError, suggestion
@@ -67,7 +67,7 @@ class Manifest(Format):
         return FileSource(
             path,
             root,
-            SourceInfo("manifest", 2, class_list, flip_safe=flip_safe(class_list)),
+            SourceInfo("manifest", 2, class_list),
             table.names,
             targets,
             splits,

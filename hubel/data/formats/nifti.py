@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from hubel.data.boxes import Fault
 from hubel.data.filesource import FileSource, readable_name
-from hubel.data.labels import class_table, flip_safe, split_name
+from hubel.data.labels import class_table, split_name
 from hubel.data.legend import Legend
 from hubel.data.mask_folders import Pairs, folder_legend, mask_parts, paired
 from hubel.data.nifti_file import decode_volume, read_grid, volume_values
@@ -216,7 +216,7 @@ def _classes(root: Path, spec: str) -> Source:
         "put volumes of it into train/{name}, or take the folder {split}/{name} away",
     )
     classes = tuple(str(name) for name in table)
-    info = SourceInfo("nifti", 3, classes, flip_safe=flip_safe(classes))
+    info = SourceInfo("nifti", 3, classes)
     return VolumeFiles(root, info, names, targets, column, missing)
 
 

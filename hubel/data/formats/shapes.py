@@ -20,7 +20,6 @@ import numpy.typing as npt
 
 from hubel.data.boxes import Boxes
 from hubel.data.generated import GeneratedFormat, GeneratedSource, apart
-from hubel.data.labels import flip_safe
 from hubel.data.source import FORMATS, Array, Labelling, Sample, Source, SourceInfo
 
 __all__ = ["SHAPES", "Shapes", "ShapesSource"]
@@ -110,7 +109,6 @@ class ShapesSource(GeneratedSource):
             ("background", *SHAPES) if labels == "mask" else SHAPES,
             in_channels=3,
             size=(size, size),
-            flip_safe=flip_safe(SHAPES),
             labels=labels,
         )
         super().__init__(info, name, num_samples, (smallest, _LARGEST), seed, _VERSION)
