@@ -85,6 +85,17 @@ def test_a_shape_that_does_not_allow_it_is_left_alone(name, why):
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
 
 
+def test_an_input_smaller_than_the_window_is_left_alone():
+    torch.manual_seed(0)
+    model = build(ModelSpec("resnet18", 3, 4, (2, 5)))
+    before = model.stem[0].weight.detach().clone()
+    assert whiten(model, torch.randn(5, 3, 2, 5)).refusal == (
+        "windows of 3×3 do not fit into an input of 2×5"
+    )
+    assert torch.equal(model.stem[0].weight, before)
+    assert whiten(model, torch.randn(5, 3, 3, 5)).filters == 54  # one window fits
+
+
 def test_a_network_without_convolutions_has_nothing_to_whiten():
     model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3))
     assert whiten(model, torch.randn(5, 3, 4, 4)).refusal == (

@@ -302,6 +302,16 @@ def test_no_box_at_all_is_an_error(name, tmp_path):
         open_source(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["yolo", "boxes"])
+def test_pictures_that_cannot_be_read_are_the_reason_where_no_box_is_left(name, tmp_path):
+    WRITERS[name](tmp_path, [("cat", BOX)])
+    for file in ("p.png", "q.png"):
+        put(tmp_path / file, "no picture")
+    rule = r"no box to learn from in train: 2 of its 2 pictures cannot be read; the first is "
+    with pytest.raises(UserError, match=rule + r"'p\.png': not a picture \(looks like text: 'no p"):
+        open_source(tmp_path)
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_the_stamp_knows_the_boxes(name, tmp_path):
     MAKERS[name](tmp_path)
@@ -358,6 +368,24 @@ def test_voc_without_lists_and_with_trainval_only(tmp_path):
     assert source.notes[0].startswith("ignored 1 annotated picture that no list")
     (tmp_path / "ImageSets/Main/trainval.txt").unlink()
     assert open_source(tmp_path).splits.tolist() == ["", "", ""]
+
+
+def test_voc_a_val_of_trains_own_pictures_is_refused(tmp_path):
+    make_voc(tmp_path)
+    put(tmp_path / "ImageSets/Main/val.txt", "b\nnone\n")
+    message = (
+        r"val\.txt' names no picture that train\.txt does not name too \(first: 'b'\); a picture "
+        r"belongs to one split: take it out of one of them"
+    )
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path)
+    put(tmp_path / "ImageSets/Main/val.txt", "b\nc\n")
+    source = open_source(tmp_path)
+    assert source.splits.tolist() == ["train", "train", "val"]
+    assert "'b' is listed already, in train" in said(source, "ImageSets/Main/val.txt line 1")
+    # Nobody draws a test from train: one that is val again leaves val to judge by.
+    put(tmp_path / "ImageSets/Main/test.txt", "c\n")
+    assert "test" not in open_source(tmp_path).splits
 
 
 def test_voc_beside_the_pictures_in_split_folders_and_one_class(tmp_path):
@@ -623,6 +651,23 @@ def test_yolo_broken_files(text, message, tmp_path):
         open_source(tmp_path / "data.yaml")
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must hold names, train and val, one a line"),
+        ("- a\n- b\n", "must hold names, train and val, one a line"),
+        ("!!python/object/apply:os.getcwd []", "must hold names, train and val, one a line"),
+        ("train: images/train\n", "must hold names, a list of the classes"),
+        ("train: [images/train\n", "is not valid YAML"),
+    ],
+)
+def test_yolo_a_broken_file_in_a_folder_with_labels_is_told(text, message, tmp_path):
+    make_yolo(tmp_path)
+    put(tmp_path / "data.yaml", text)
+    with pytest.raises(UserError, match=rf"data\.yaml' {message}"):
+        open_source(tmp_path)
+
+
 def test_yolo_names_are_text(tmp_path):
     make_yolo(tmp_path)
     put(tmp_path / "data.yaml", "names: [no, 007]\ntrain: images/train\nval: ~\n")
@@ -633,6 +678,35 @@ def test_yolo_names_are_text(tmp_path):
 
 
 HEAD = "path,class,xmin,ymin,xmax,ymax"
+
+
+@pytest.mark.parametrize(
+    ("header", "lacking"),
+    [
+        ("path,class,xmin,ymin,xmax", "column ymax"),
+        ("class;xmin;ymin;xmax;ymax", "column path"),
+        ("path\txmin\tymin", "columns class, xmax, ymax"),
+        ("label,xmin,ymin,xmax,ymax", "columns path, class"),
+    ],
+)
+def test_csv_a_column_that_is_missing_is_named(header, lacking, tmp_path):
+    put(tmp_path / "boxes.csv", f"{header}\n")
+    message = rf"boxes\.csv' line 1 lacks the {lacking}; a table of boxes names {HEAD}$"
+    with pytest.raises(UserError, match=message):
+        open_source(tmp_path / "boxes.csv")
+    make_csv(tmp_path)
+    put(tmp_path / "valid.csv", f"{header}\n")
+    with pytest.raises(UserError, match=rf"valid\.csv' line 1 lacks the {lacking};"):
+        open_source(tmp_path)
+
+
+def test_csv_a_manifest_with_corners_stays_one_and_other_tools_tables_are_left(tmp_path):
+    pictures(tmp_path, "a.png", "b.png")
+    put(tmp_path / "m.csv", "path,label,xmin,ymin\na.png,cat,1,1\nb.png,dog,1,1\n")
+    assert open_source(tmp_path / "m.csv").info.format == "manifest"
+    make_voc(tmp_path / "voc")
+    put(tmp_path / "voc/train.csv", "filename,width,height,class,xmin,ymin,xmax,ymax\n")
+    assert open_source(tmp_path / "voc").info.format == "voc"
 
 
 def test_csv_one_file_with_splits(tmp_path):

@@ -185,10 +185,15 @@ def test_colours(content):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (picture(), "a mask must be a PNG file, .*; this is a JPEG"),
+        (picture(), "a mask must be a PNG file, .*; this is a JPEG; save the mask again, as PNG$"),
+        (b"", r"^empty file \(0 bytes\); save the mask again, as PNG$"),
+        (b"\0\0\0\0ftypheic", r"\(a HEIC file\); save the mask again, as PNG$"),
         (colour_png(), "is coloured, and no legend says what its colours mean"),
-        (encoded(Image.fromarray(VALUES.astype(np.uint16)), "PNG"), "8 bits a value, .* has 16"),
-        (index_png()[:50], "damaged PNG"),
+        (
+            encoded(Image.fromarray(VALUES.astype(np.uint16)), "PNG"),
+            "8 bits a value, .* has 16; save",
+        ),
+        (index_png()[:50], "damaged PNG: .*; save the mask again$"),
     ],
 )
 def test_other_files_are_unreadable(content, message):
@@ -245,12 +250,19 @@ def test_legends_of_colours(tmp_path, content, head):
         ("name,index\n,0", r"line 2 has no name"),
         ("name,ignore\na,maybe", r"ignore must be yes or no, got 'maybe'"),
         ('"sky', r"line 1: unexpected end of data"),
+        ("Index\n0\n1", r"line 1 names the column Index but not the column name; write name, or "),
+        ("id,r,g,b\n0,1,2,3\n1,4,5,6", r"line 1 names the columns id, r, g, b but not the column "),
     ],
 )
 def test_messages_of_legends(tmp_path, text, message):
     (tmp_path / "legend.csv").write_text(text)
     with pytest.raises(UserError, match=message):
         read_legend(tmp_path / "legend.csv")
+
+
+def test_a_class_may_be_called_index(tmp_path):
+    (tmp_path / "legend.csv").write_text("index\nthumb\n2")
+    assert read_legend(tmp_path / "legend.csv").names == ("index", "thumb", "2")
 
 
 def test_two_legends(tmp_path):
@@ -288,8 +300,23 @@ def test_black_and_white_masks_are_an_object_and_its_ground():
 
 def test_colours_without_a_legend(tmp_path):
     write(tmp_path, {"images/a.jpg": picture(), "masks/a.png": colour_png()})
-    with pytest.raises(UserError, match=r"'masks/a\.png' is coloured.*; write legend\.csv there"):
+    with pytest.raises(UserError, match=r"'masks/a\.png': is coloured.*; write legend\.csv there"):
         open_source(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "fix"),
+    [
+        (encoded(Image.fromarray(VALUES.astype(np.uint16)), "PNG"), "save its classes as 8-bit gr"),
+        (index_png()[:50], "save the mask again$"),
+    ],
+)
+def test_masks_that_no_legend_would_mend(tmp_path, content, fix):
+    write(tmp_path, {"images/a.jpg": picture(), "masks/a.png": content})
+    message = rf"none of the 1 masks can be read; the first: 'masks/a\.png': .*; {fix}"
+    with pytest.raises(UserError, match=message) as caught:
+        open_source(tmp_path)
+    assert "legend.csv" not in str(caught.value)
 
 
 def test_an_unknown_colour(tmp_path):
@@ -315,6 +342,22 @@ def test_another_size_than_the_picture(tmp_path):
     # A picture that cannot be read is its own problem.
     write(tmp_path, {"images/b.jpg": b"no"})
     assert source.masks.content(1) == FLAT["masks/b.png"]
+
+
+def test_sets_that_share_their_good_masks_keep_their_own_reasons(tmp_path):
+    def reason(name, size):
+        write(tmp_path / name, {**FLAT, "images/b.jpg": picture(size)})
+        masks = open_source(tmp_path / name).masks
+        (problem,) = open_store(masks, cache_dir=tmp_path / "cache").problems
+        return problem.reason
+
+    said = "the mask is 3×2 pixels, its picture 'images/b.jpg' {}"
+    assert reason("one", (4, 4)) == said.format("4×4")
+    assert reason("two", (7, 5)) == said.format("7×5")
+    kept = sorted((tmp_path / "cache").rglob("*.npy"))
+    assert kept
+    assert reason("copy", (4, 4)) == said.format("4×4")
+    assert sorted((tmp_path / "cache").rglob("*.npy")) == kept  # found, not built
 
 
 def test_masks_are_stored_by_nearest_neighbour(tmp_path):
@@ -416,6 +459,15 @@ def test_arrays_with_masks_and_splits(tmp_path):
         ({"y_train": np.full((3, 5, 4), 300)}, r"\(train\): masks hold classes 0 to 254, .* 300"),
         ({"y_train": np.full((3, 5, 4), 0.5)}, r"got 0\.5 in mask 0 \(from 0\)"),
         ({"y_train": np.full((3, 5, 4), "a")}, r"masks must be whole numbers, got <U1"),
+        (
+            {"y_train": np.zeros((3, 5, 3), int)},
+            r"\(y_train\): labels of the shape \(3, 5, 3\) are masks of 5×3, and their images are "
+            r"5×4; save masks as \(3, 5, 4\), or one class a sample as \(3,\)$",
+        ),
+        (
+            {"y_train": np.zeros((3, 5, 4, 1), int)},
+            r"masks of 5×4×1, and their images are 5×4; save masks as \(3, 5, 4\)",
+        ),
         ({"y_train": np.zeros(3, int)}, r"labels of some splits are masks and those of others"),
         ({"y_train": np.zeros((3, 5, 4), int)}, r"masks need 2 to 255 classes, got 1"),
         ({"y_train": np.ones((2, 5, 4), int)}, r"3 images but 2 labels"),

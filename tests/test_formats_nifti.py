@@ -272,9 +272,15 @@ def test_a_mask_that_does_not_lie_on_its_volume(tmp_path):
 @pytest.mark.parametrize(
     ("mask", "message"),
     [
-        (nifti(np.full(SIZE, 0.5, np.float32)), r"whole numbers from 0 to 255, this one 0\.5$"),
-        (nifti(np.full(SIZE, -1, np.int16)), r"this one -1$"),
-        (nifti(noise((*SIZE, 2))), r"^a mask has one value a voxel, this one 2$"),
+        (
+            nifti(np.full(SIZE, 0.5, np.float32)),
+            r"whole numbers from 0 to 255, this one 0\.5; save the",
+        ),
+        (
+            nifti(np.full(SIZE, -1, np.int16)),
+            r"this one -1; save the numbers of the classes, as uint8$",
+        ),
+        (nifti(noise((*SIZE, 2))), r"^a mask has one value a voxel, this one 2; save the"),
         (nifti(np.full(SIZE, 9, np.uint8)), r"60 of its 60 values stand for no class"),
     ],
 )
@@ -283,6 +289,14 @@ def test_masks_of_other_values_are_unreadable(tmp_path, mask, message):
     masks = open_source(write(tmp_path, files)).masks
     with pytest.raises(UnreadableSampleError, match=message):
         masks.decode(masks.content(1), 1)
+
+
+def test_no_legend_would_mend_masks_of_fractions(tmp_path):
+    files = pairs([nifti(np.full(SIZE, 0.5, np.float32))])
+    with pytest.raises(
+        UserError, match=r"this one 0\.5; save the numbers of the classes, as uint8$"
+    ):
+        open_source(write(tmp_path, files))
 
 
 def test_they_are_stored(tmp_path):

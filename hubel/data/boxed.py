@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Boxes, Fault, mended
-from hubel.data.filesource import MAX_FILE_BYTES, FileSource
+from hubel.data.filesource import MAX_FILE_BYTES, FileSource, readable_name
 from hubel.data.magic import SUFFIXES
 from hubel.data.paths import expanded
 from hubel.data.pictures import probe_picture
@@ -203,7 +203,11 @@ def boxed_source(
     learned = (split_column == "train") | (not (split_column == "train").any())
     if not boxes.counts[learned].any():
         where = "train" if "train" in splits else "any picture"
-        raise UserError(f"DATA '{spec}' has no box to learn from in {where}{_first(faults)}")
+        asked = [picture for picture, is_one in zip(pictures, learned, strict=True) if is_one]
+        raise UserError(
+            f"DATA '{spec}' has no box to learn from in {where}{_unreadable(asked, root)}"
+            f"{_first(faults)}"
+        )
     notes = [*notes, *_absent(boxes, split_column, table)]
     if faults:
         noun = "fault" if len(faults) == 1 else "faults"
@@ -313,6 +317,26 @@ def _first(faults: Sequence[Fault]) -> str:
     return f" (first: {faults[0].where}: {faults[0].reason})" if faults else ""
 
 
+def _unreadable(pictures: Sequence[Picture], root: Path) -> str:
+    """How many of `pictures` cannot be read, with the first and its reason; "" if all can."""
+    broken = []
+    for picture in pictures:
+        try:
+            _probed_size(f"{root}/{picture.name}")
+        except UnreadableSampleError as error:
+            broken.append((picture.name, str(error)))
+        except OSError as error:
+            broken.append((picture.name, f"cannot be read: {error.strerror or error}"))
+    if not broken:
+        return ""
+    name, reason = broken[0]
+    shown = printable(readable_name(name))
+    return (
+        f": {len(broken):,} of its {len(pictures):,} pictures cannot be read; the first is "
+        f"'{shown}': {reason}"
+    )
+
+
 def told_size(height: object, width: object) -> tuple[int, int] | None:
     """(height, width) that an annotation gives, numbers or text; None where it makes no sense.
 
@@ -334,15 +358,22 @@ def told_size(height: object, width: object) -> tuple[int, int] | None:
 def picture_size(file: str) -> tuple[int, int] | None:
     """(height, width) of a picture file as shown, by its header; None if it is unreadable."""
     try:
-        with open(file, "rb") as opened:  # noqa: PTH123
-            content = opened.read(_HEAD_BYTES)
-            try:
-                return probe_picture(content).size
-            except UnreadableSampleError:
-                rest = opened.read(MAX_FILE_BYTES)
-                return probe_picture(content + rest).size if rest else None
+        return _probed_size(file)
     except (OSError, UnreadableSampleError):
         return None
+
+
+def _probed_size(file: str) -> tuple[int, int]:
+    """As `picture_size`; raises `UnreadableSampleError` or `OSError`."""
+    with open(file, "rb") as opened:  # noqa: PTH123
+        content = opened.read(_HEAD_BYTES)
+        try:
+            return probe_picture(content).size
+        except UnreadableSampleError:
+            rest = opened.read(MAX_FILE_BYTES)
+            if not rest:
+                raise
+            return probe_picture(content + rest).size
 
 
 def inside(name: str) -> str | None:

@@ -15,7 +15,6 @@ from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import PIL
 from PIL import features
 
@@ -74,15 +73,21 @@ def _ids_key(source: Source) -> str:
     return key_of(list(source.ids), num_bytes=8)
 
 
-def _content_key(
-    source: Source, size: tuple[int, ...] | None, digests: npt.NDArray[np.bytes_]
-) -> str:
-    """What the rows follow from: every sample's bytes and how they are made into pixels."""
+def _content_key(source: Source, size: tuple[int, ...] | None, columns: Columns) -> str:
+    """What the rows follow from: every sample's bytes and how they are made into pixels.
+
+    Of samples whose bytes could not be had, the reason, which is stored with the rows: the same
+    mask beside a picture of another size has another.
+    """
     info = source.info
-    facts = [info.format, info.spatial_dims, info.in_channels, info.size, size]
+    facts: list[object] = [info.format, info.spatial_dims, info.in_channels, info.size, size]
     if not info.interpolate:  # added only then: the keys of pictures stay what they were
         facts.append("nearest")
-    return f"{_ids_key(source)}-{key_of(VERSION, _decoders(), *facts, tail=digests.tobytes())}"
+    unread = np.flatnonzero(columns.digests == b"").tolist()
+    if unread:  # as above
+        facts.append([columns.problems.get(i, "") for i in unread])
+    tail = columns.digests.tobytes()
+    return f"{_ids_key(source)}-{key_of(VERSION, _decoders(), *facts, tail=tail)}"
 
 
 # Finding and building
@@ -127,8 +132,7 @@ def _build(
 ) -> Entry:
     with Reader(source) as reader:
         if folder.has_content_like(_ids_key(source)):
-            digests = _hash(reader, progress)
-            key = _content_key(source, size, digests)
+            key = _content_key(source, size, _hash(reader, progress))
             try:
                 entry = folder.open(key, len(source))
             except DamagedError:
@@ -139,7 +143,7 @@ def _build(
         layout = look(reader, size)
         with folder.building(index_key) as building:
             layout, columns = read_all(reader, layout, (folder, building), progress)
-            key = _content_key(source, size, columns.digests)
+            key = _content_key(source, size, columns)
             folder.publish(building, key, layout, columns)
     folder.point(index_key, key)
     entry = folder.open(key, len(source))
@@ -147,11 +151,11 @@ def _build(
     return entry
 
 
-def _hash(reader: Reader, progress: Progress | None) -> npt.NDArray[np.bytes_]:
-    """Digests of all samples, read but not decoded."""
+def _hash(reader: Reader, progress: Progress | None) -> Columns:
+    """Digests of all samples, and why some have none; read but not decoded."""
     columns = Columns.blank(len(reader.source), reader.source.info.spatial_dims)
     _collect(reader, Task(decode=False), columns, "checking", progress)
-    return columns.digests
+    return columns
 
 
 def look(reader: Reader, size: tuple[int, ...] | None) -> Layout:

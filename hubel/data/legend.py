@@ -20,7 +20,14 @@ import numpy as np
 from hubel.data.source import Array, UnreadableSampleError
 from hubel.errors import UserError
 
-__all__ = ["IGNORED", "Legend", "named_legend", "numbered_legend", "read_legend"]
+__all__ = [
+    "IGNORED",
+    "ColouredMaskError",
+    "Legend",
+    "named_legend",
+    "numbered_legend",
+    "read_legend",
+]
 
 IGNORED = 255
 """The class of a pixel that is neither learned from nor judged."""
@@ -38,6 +45,10 @@ _COLUMNS = {
 }
 _WITHOUT_HEADER = {1: ["name"], 2: ["name", "index"], 4: ["name", "r", "g", "b"]}
 _SAID = {"yes": True, "true": True, "1": True, "no": False, "false": False, "0": False, "": False}
+
+
+class ColouredMaskError(UnreadableSampleError):
+    """A mask has colours where indices were asked for."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +152,8 @@ def read_legend(path: Path) -> Legend:
                 columns = [_COLUMNS.get(cell.lower(), "") for cell in row]
                 if "name" in columns and len(set(columns) - {""}) > 1:
                     continue
+                if "name" not in columns and len(row) > 1 and all(columns):
+                    raise UserError(_lacks_name(where, row))
                 columns = _WITHOUT_HEADER.get(len(row))
             if columns is None or len(row) != len(columns):
                 raise UserError(
@@ -150,7 +163,23 @@ def read_legend(path: Path) -> Legend:
             rows.append(_row(dict(zip(columns, row, strict=True)), len(rows), where))
     except csv.Error as error:
         raise UserError(f"legend '{path}' line {reader.line_num}: {error}") from error
+    if columns == ["name"] and _is_column_of_numbers([name for name, _, _ in rows]):
+        raise UserError(_lacks_name(f"legend '{path}' line 1", [rows[0][0]]))
     return _legend(rows, columns is not None and "r" in columns, f"legend '{path}'")
+
+
+def _is_column_of_numbers(cells: Sequence[str]) -> bool:
+    """Whether these are a column's title, of another column than name, and numbers."""
+    title = _COLUMNS.get(cells[0].lower(), "name") if cells else "name"
+    return title != "name" and len(cells) > 1 and all(cell.isdecimal() for cell in cells[1:])
+
+
+def _lacks_name(where: str, header: Sequence[str]) -> str:
+    noun = "column" if len(header) == 1 else "columns"
+    return (
+        f"{where} names the {noun} {', '.join(header)} but not the column name; write name, or "
+        f"name,index, or name,red,green,blue in every line"
+    )
 
 
 def _row(cells: dict[str, str], number: int, where: str) -> tuple[str, int, bool]:

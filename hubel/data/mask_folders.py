@@ -10,7 +10,7 @@ import numpy as np
 from hubel.data.boxes import Fault
 from hubel.data.filesource import readable_name
 from hubel.data.labels import split_name
-from hubel.data.legend import Legend, numbered_legend, read_legend
+from hubel.data.legend import ColouredMaskError, Legend, numbered_legend, read_legend
 from hubel.data.magic import SUFFIXES
 from hubel.data.paths import is_file
 from hubel.data.source import SPLITS, Array, UnreadableSampleError
@@ -108,18 +108,23 @@ def folder_legend(root: Path, spec: str, pairs: Pairs, values: Callable[[bytes],
         return read_legend(root / there[0])
     found: set[int] = set()
     learned = "train" if "train" in pairs.splits else pairs.splits[0]
-    problem = ""
+    problem = fix = ""
+    num_masks = 0
     for name, split in zip(pairs.masks, pairs.splits, strict=True):
         if split != learned:
             continue
+        num_masks += 1
         try:
             found |= set(np.unique(values((root / name).read_bytes())).tolist())
         except (UnreadableSampleError, OSError) as error:  # found again when it is cached
-            problem = problem or f"'{readable_name(name)}' {error}"
+            if not problem:
+                problem = f"'{readable_name(name)}': {error}"
+                if isinstance(error, ColouredMaskError):  # others say themselves what to do
+                    fix = "; write legend.csv there, a line name,red,green,blue for each class"
     if not found:
         raise UserError(
-            f"DATA '{spec}': the values of its masks could not be read: {problem}; write "
-            f"legend.csv there, a line name,red,green,blue for each class"
+            f"DATA '{spec}': the classes could not be found, none of the {num_masks:,} masks"
+            f"{f' of {learned}' if learned else ''} can be read; the first: {problem}{fix}"
         )
     legend = numbered_legend(found, f"DATA '{spec}' without a classes.txt")
     pairs.notes.append(

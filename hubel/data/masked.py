@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from hubel.data.arraysource import ArraySource, Part, check_parts, part_ids
 from hubel.data.boxes import Fault
 from hubel.data.filesource import FileSource
-from hubel.data.legend import Legend, named_legend, numbered_legend
+from hubel.data.legend import ColouredMaskError, Legend, named_legend, numbered_legend
 from hubel.data.magic import require_format
 from hubel.data.pictures import MAX_PIXELS, probe_picture
 from hubel.data.source import Array, SourceInfo, UnreadableSampleError
@@ -111,10 +111,16 @@ def mask_values(content: bytes, coloured: bool) -> Array:
     levels of a grey picture, the indices (not the colours) of one with a palette. Raises
     `UnreadableSampleError`.
     """
-    kind = require_format(content)
+    try:
+        kind = require_format(content)
+    except UnreadableSampleError as error:
+        # What helps a picture, converting it to JPEG, would ruin a mask.
+        said = str(error).partition("; ")[0]
+        raise UnreadableSampleError(f"{said}; save the mask again, as PNG") from error
     if kind != "PNG":
         raise UnreadableSampleError(
-            f"a mask must be a PNG file, which keeps its values as they are; this is a {kind}"
+            f"a mask must be a PNG file, which keeps its values as they are; this is a {kind}; "
+            f"save the mask again, as PNG"
         )
     try:
         image = PngImageFile(BytesIO(content))
@@ -127,10 +133,13 @@ def mask_values(content: bytes, coloured: bool) -> Array:
     except UnreadableSampleError:
         raise
     except Exception as error:  # whatever Pillow meets in a damaged file
-        raise UnreadableSampleError(f"damaged PNG: {error}") from error
+        raise UnreadableSampleError(f"damaged PNG: {error}; save the mask again") from error
     bits = content[24]  # of one sample, in the header
     if bits > 8 or image.mode not in _MODES:
-        raise UnreadableSampleError(f"a mask has 8 bits a value, this PNG has {bits}")
+        raise UnreadableSampleError(
+            f"a mask has 8 bits a value, this PNG has {bits}; save its classes as 8-bit grey, "
+            f"numbered from 0 to 254"
+        )
     if coloured:
         image.info.pop("transparency", None)
         colours = np.asarray(image.convert("RGB")).astype(np.int32)
@@ -141,7 +150,7 @@ def mask_values(content: bytes, coloured: bool) -> Array:
     pixels = np.asarray(image)
     if image.mode in ("RGB", "RGBA"):
         if (pixels[..., :1] != pixels[..., 1:3]).any():
-            raise UnreadableSampleError("is coloured, and no legend says what its colours mean")
+            raise ColouredMaskError("is coloured, and no legend says what its colours mean")
     values = pixels if pixels.ndim == 2 else pixels[..., 0]
     return values // np.uint8(255 // (2**bits - 1))  # Pillow spreads 2 and 4 bits to 0…255
 

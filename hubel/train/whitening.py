@@ -112,6 +112,9 @@ def whiten(model: nn.Module, input: torch.Tensor) -> Whitening:
     taps = layer.weight[0].numel()
     if layer.groups > 1 or max(layer.kernel_size) > _LARGEST_KERNEL:
         return Whitening(name, refusal=f"windows of {size} are larger than 3 a side")
+    if any(side < tap for side, tap in zip(input.shape[2:], layer.kernel_size, strict=True)):
+        shown = "×".join(str(side) for side in input.shape[2:])
+        return Whitening(name, refusal=f"windows of {size} do not fit into an input of {shown}")
     if layer.out_channels < 2 * taps:
         return Whitening(
             name,

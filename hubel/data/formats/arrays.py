@@ -93,6 +93,7 @@ def _opened(
         pixels = pixels[..., None] if axis is None else np.moveaxis(pixels, axis, -1)
         said = f"{where} ({labels[split]})"
         target = read(labels[split])
+        _check_mask_size(target.shape, pixels.shape[:-1], said)
         masked.add(target.shape[1:] == pixels.shape[1:-1])
         if len(masked) > 1:
             raise UserError(
@@ -110,6 +111,16 @@ def _opened(
         notes.append(f"ignored the arrays {', '.join(others)}")
     opened = masked_arrays if masked == {True} else array_source
     return opened("arrays", path, parts, where=where, classes=classes, files=files, notes=notes)
+
+
+def _check_mask_size(found: tuple[int, ...], images: tuple[int, ...], where: str) -> None:
+    """Refuse masks of the shape `found` (n, …) that do not lie on `images` (n, *spatial)."""
+    if len(found) > 2 and found[1:] != images[1:]:
+        sizes = ["×".join(map(str, shape[1:])) for shape in (found, images)]
+        raise UserError(
+            f"{where}: labels of the shape {found} are masks of {sizes[0]}, and their images are "
+            f"{sizes[1]}; save masks as {images}, or one class a sample as ({images[0]},)"
+        )
 
 
 def _sorted_out(

@@ -62,13 +62,14 @@ class BoxTables(Format):
     def matches(self, spec: str) -> bool:
         path = expanded(spec)
         if is_folder(path):
-            return bool(_tables(path))
-        return spec.lower().endswith(_SUFFIXES) and is_file(path) and _is_table(path)
+            # Not those that lack "path": tools that write other formats add tables of their own.
+            return any("path" in columns for _, _, columns in _tables(path))
+        return spec.lower().endswith(_SUFFIXES) and is_file(path) and bool(_columns(path))
 
     def open(self, spec: str) -> Source:
         path = expanded(spec)
         if is_folder(path):
-            root, tables = path, _tables(path)
+            root, tables = path, [(split, name) for split, name, _ in _tables(path)]
         elif is_file(path):
             root, tables = path.parent, [("", path.name)]
         else:
@@ -96,36 +97,44 @@ class BoxTables(Format):
         return boxed_source("boxes", spec, root, pictures, faults, notes)
 
 
-def _tables(folder: Path) -> list[tuple[str, str]]:
-    """(split, name) of the tables of boxes in a folder."""
+def _tables(folder: Path) -> list[tuple[str, str, list[str]]]:
+    """(split, name, columns) of the tables of boxes in a folder."""
     named = [
         (split_name(Path(e.name).stem), e.name)
         for e in visible(folder)
         if e.name.lower().endswith(_SUFFIXES)
     ]
-    return [(split, name) for split, name in named if split and _is_table(folder / name)]
+    found = [(split, name, _columns(folder / name)) for split, name in named if split]
+    return [(split, name, columns) for split, name, columns in found if columns]
 
 
-def _is_table(file: Path) -> bool:
-    """Whether the first line names the columns of boxes."""
+def _columns(file: Path) -> list[str]:
+    """The names of the columns of a table of boxes; none where it is something else."""
     if not is_file(file):
-        return False
+        return []
     try:
         with file.open(encoding="utf-8-sig", errors="replace") as opened:
-            return _header(opened.readline(_MAX_HEADER)) is not None
+            found = _header(opened.readline(_MAX_HEADER))
     except OSError:
-        return False
+        return []
+    return found[0] if found else []
 
 
 def _header(line: str) -> tuple[list[str], str] | None:
-    """The names of the columns and the delimiter between them; None without the columns."""
+    """The names of the columns and the delimiter between them; None where they are not of boxes.
+
+    Two corners are enough, so that a table that lacks a column is told which; with path and
+    label it is a manifest.
+    """
     for delimiter in _DELIMITERS:
         try:
             row = next(csv.reader([line], delimiter=delimiter), [])
         except csv.Error:
             continue
         header = [name.strip().lower() for name in row]
-        if all(name in header for name in _COLUMNS):
+        complete = all(name in header for name in _COLUMNS)
+        partly = sum(name in header for name in _CORNERS) >= 2
+        if complete or (partly and not {"path", "label"} <= set(header)):
             return header, delimiter
     return None
 
@@ -198,6 +207,12 @@ def _rows(file: Path, split: str, faults: list[Fault], notes: list[str]) -> Iter
             f"semicolon or tab"
         )
     header, delimiter = first
+    lacking = [name for name in _COLUMNS if name not in header]
+    if lacking:
+        raise UserError(
+            f"'{file}' line 1 lacks the {'column' if len(lacking) == 1 else 'columns'} "
+            f"{', '.join(lacking)}; a table of boxes names {','.join(_COLUMNS)}"
+        )
     known = (*_COLUMNS,) if split else (*_COLUMNS, "split")
     twice = [name for name in known if header.count(name) > 1]
     if twice:

@@ -158,13 +158,17 @@ def _indices(content: bytes) -> Array:
     """The values of a mask, (depth, height, width, 1) uint8, whatever type they are stored in."""
     values = volume_values(content)
     if values.shape[-1] != 1:
-        raise UnreadableSampleError(f"a mask has one value a voxel, this one {values.shape[-1]}")
+        raise UnreadableSampleError(
+            f"a mask has one value a voxel, this one {values.shape[-1]}; "
+            f"save the number of the class in one volume"
+        )
     if values.dtype == np.uint8:
         return values
     wrong = ~((values >= 0) & (values <= 255) & (values == np.floor(values)))
     if wrong.any():
         raise UnreadableSampleError(
-            f"a mask holds whole numbers from 0 to 255, this one {values[wrong][0]:g}"
+            f"a mask holds whole numbers from 0 to 255, this one {values[wrong][0]:g}; "
+            f"save the numbers of the classes, as uint8"
         )
     return values.astype(np.uint8)
 

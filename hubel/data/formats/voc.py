@@ -171,6 +171,7 @@ def _listed(
             lines = read_text(root / path, _MAX_BYTES).splitlines()
         except AnnotationError as error:
             raise UserError(f"'{root / path}' {error}") from error
+        taken, clashing = 0, ""
         for k, line in enumerate(lines, start=1):
             stem = line.strip()
             if not stem or (name == "trainval" and stem in listed and listed[stem].split != "test"):
@@ -179,12 +180,22 @@ def _listed(
                 other = listed[stem].split
                 said = f"'{printable(stem)}' is listed already, in {other}; it stays there"
                 faults.append(Fault(f"{path} line {k}", said))
+                if other != split:
+                    clashing = clashing or stem
             elif stem in found:
                 found[stem].split = split
                 listed[stem] = found[stem]
+                taken += 1
             else:
                 said = f"'{printable(stem)}' has no picture with an annotation; it is passed over"
                 faults.append(Fault(f"{path} line {k}", said))
+        # Else val would be drawn from train, and nobody had asked for that.
+        if split == "val" and clashing and not taken:
+            raise UserError(
+                f"'{root / path}' names no picture that train.txt does not name too (first: "
+                f"'{printable(clashing)}'); a picture belongs to one split: take it out of one of "
+                f"them, or take val.txt away to have val drawn from train"
+            )
     if not num_lists:
         return found
     rest = len(found) - len(listed)

@@ -46,6 +46,7 @@ _FILES = ("data.yaml", "data.yml")
 _SUFFIXES = (".yaml", ".yml")
 _MAX_YAML_BYTES = 1 << 20
 _MAX_BYTES = 1 << 24
+_PEEK = 20_000  # entries that `matches` looks at before it gives up
 _NO_LABELS = frozenset(("classes.txt",))  # labelling tools write the names of classes there
 _NULL = frozenset(("", "~", "null", "Null", "NULL"))
 
@@ -64,9 +65,11 @@ class Yolo(Format):
         if file is None:
             return False
         try:
-            return "names:" in read_text(file, _MAX_YAML_BYTES)
+            text = read_text(file, _MAX_YAML_BYTES)
         except AnnotationError:
             return True  # `open` says what is wrong
+        # A data.yaml without names may be something else's, but not beside YOLO's labels.
+        return "names:" in text or _holds_labels(path)
 
     def open(self, spec: str) -> Source:
         path = expanded(spec)
@@ -223,6 +226,20 @@ def _label(name: str) -> tuple[str, str]:
 def _file(folder: Path) -> Path | None:
     """The data.yaml of a folder."""
     return next((folder / name for name in _FILES if is_file(folder / name)), None)
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Whether a label file is among the first entries below a folder called "labels"."""
+    budget = _PEEK
+    for at, below, names in os.walk(folder):
+        below[:] = sorted(name for name in below if not name.startswith("."))
+        if "labels" in Path(at).relative_to(folder).parts:
+            if any(n.endswith(".txt") and n not in _NO_LABELS for n in names[:budget]):
+                return True
+        budget -= len(names) + 1
+        if budget <= 0:
+            return False
+    return False
 
 
 def _document(file: Path) -> dict[str, Any]:
