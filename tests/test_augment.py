@@ -207,5 +207,5 @@ def test_a_box_that_has_left_its_picture_is_no_object():
     _, found = Augment("none", 0.25).both(pixels, rows, "boxes", draws)
     assert found[0, 0, 0] == -1.0
     assert found[0, 1].tolist() == [1.0, 0.0, 0.0, 0.5, 0.5]
-    _, found = Augment("none", 0.25).both(pixels, rows[:, :1], "boxes", draws)
-    assert found[0, 0].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0]  # the only one of its picture
+    _, found = Augment("none", 0.25).both(pixels, rows[:, :1], "box", draws)
+    assert found[0, 0].tolist() == [0.0, 0.0, 0.0, 0.0, 0.0]  # each picture has one

@@ -205,7 +205,7 @@ def test_a_batch_in_which_nothing_counts():
     kept = TASK.kept(logits.detach(), torch.full_like(masks, IGNORED))
     assert TASK.metrics(*kept) == {
         "miou": 0.0, "miou_interval": [0.0, 0.0], "dice": 0.0, "pixel_accuracy": 0.0,
-        "loss": 0.0, "n": 3,
+        "loss": 0.0, "judged": 0, "n": 3,
     }  # fmt: skip
     assert TASK.num_right(logits, torch.full_like(masks, IGNORED)) == 0
 
