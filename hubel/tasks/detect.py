@@ -21,7 +21,7 @@ from torch import nn
 from hubel.data.boxes import Boxes
 from hubel.data.source import Labelling
 from hubel.data.targets import NO_OBJECT
-from hubel.layers import batch_norm, conv
+from hubel.layers import conv
 from hubel.maps import MapShape, map_shapes, nearest_stride, without_head
 from hubel.metrics.boxes import Predictions
 from hubel.models import Model
@@ -29,7 +29,7 @@ from hubel.tasks import TASKS, Answer
 
 __all__ = ["Detect", "Detector"]
 
-_WIDTH = 96
+_WIDTH, _GROUPS = 96, 16
 _FINEST, _FINEST_SMALL, _SMALL = 8.0, 4.0, 128
 """Stride of the finest map in pixels, and that for pictures below so many a side."""
 _LEVELS = 3
@@ -72,14 +72,17 @@ class Pyramid(nn.Module):
 
 
 def _tower(width: int) -> nn.Sequential:
-    return nn.Sequential(
-        conv(2, width, width, 3, padding=1, bias=False),
-        batch_norm(2, width),
-        nn.ReLU(inplace=True),
-        conv(2, width, width, 3, padding=1, bias=False),
-        batch_norm(2, width),
-        nn.ReLU(inplace=True),
-    )
+    """Group norm as in FCOS: the levels share a tower, and batch norm's running statistics would be
+    of none of them.
+    """
+    layers: list[nn.Module] = []
+    for _ in range(2):
+        layers += [
+            conv(2, width, width, 3, padding=1, bias=False),
+            nn.GroupNorm(_GROUPS, width),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers)
 
 
 class Detector(Model):
