@@ -207,7 +207,9 @@ def test_a_split_without_any_box_has_figures():
 
 
 def test_from_generated_pictures_to_a_report(tmp_path):
-    run = hubel.fit("shapes-boxes:160", output=tmp_path / "run", model="simple", epochs=12, **SETTINGS)
+    run = hubel.fit(
+        "shapes-boxes:160", output=tmp_path / "run", model="simple", epochs=12, **SETTINGS
+    )
     assert run.result["task"] == "detect"
     log = run.folder.log()
     assert log[-1]["val_loss"] < 0.8 * run.folder.read_json("untrained.json")["loss"]
