@@ -19,7 +19,7 @@ from hubel.data.inspect import inspect as inspect_data
 from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
 from hubel.data.paths import exists, expanded, is_folder
-from hubel.data.prepare import draw_split, open_configured
+from hubel.data.prepare import open_configured, split_to_inspect
 from hubel.data.source import Array
 from hubel.engine import exact_engine
 from hubel.errors import UserError
@@ -309,7 +309,7 @@ def inspect(
     """
     config = FitConfig.from_settings({"data": str(data), **settings})
     source, store = open_configured(config, _progress(report))
-    split = draw_split(source, store, config)
+    split = split_to_inspect(source, store, config)
     inspection = inspect_data(source, store, split, near=near, progress=_progress(report))
     written = None
     if page is not None:

@@ -218,7 +218,7 @@ class Strides(nn.Module):
     ("how", "reason"),
     [
         ("branches", "its branches have different strides"),
-        ("resized", "upsample_nearest2d has no rule"),
+        ("resized", "upsampling gives neighbours the same window"),
         ("uneven", "adaptive pooling has windows of different sizes"),
         ("cut", "a dimension of the map is cut into pieces"),
     ],

@@ -121,7 +121,7 @@ def test_pictures_without_a_box_are_left_out_and_said() -> None:
     e = localized([[], [(0, box)], [(0, box, True)]], [(0, 1.0, *box)] * 3)
     assert e.n == 1
     assert e.metrics.top1 == 1
-    assert "2 of 3 pictures have no box and are left out" in e.notes
+    assert "2 of 3 pictures without a box are left out" in e.notes
     assert any("interval of the mean IoU has no width" in note for note in e.notes)
     with pytest.raises(UserError, match="no picture of the split 'test' has a box"):
         localized([[], []], [(0, 1.0, *box)] * 2)

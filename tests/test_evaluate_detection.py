@@ -329,7 +329,7 @@ def test_predictions_beyond_the_hundredth_are_said() -> None:
     many = [(0, 0.9 - i / 1000, *AWAY) for i in range(101)]
     e = detected([[(0, BOX)]], [[*many, (0, 0.1, *BOX)]])
     assert e.metrics.map50 == 0
-    assert any(note.startswith("2 predictions are not looked at") for note in e.notes)
+    assert any(note.endswith("has it; 2 less sure ones do not") for note in e.notes)
 
 
 def test_one_class_and_a_perfect_detector() -> None:

@@ -129,7 +129,7 @@ def test_ignored_pixels_count_nowhere() -> None:
     e = segmented([truth, np.full((2, 2), 255)], [truth, np.zeros((2, 2))], ("road", "tree"))
     assert e.metrics.miou == 1
     assert [p.id for p in e.worst] == ["test/0"]
-    assert "1 of 2 pictures have no judged pixel" in e.notes
+    assert "1 of 2 masks have no class at all" in e.notes
 
 
 def test_no_truth_at_all() -> None:

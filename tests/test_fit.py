@@ -554,6 +554,12 @@ def test_leaks_are_found_in_other_data_too(run, pictures, tmp_path):
     assert evaluation.leaks.n_leaked == 1
 
 
+def test_training_samples_are_no_copies_of_themselves(run):
+    judged = run[0].evaluate(split="train")
+    assert judged.evaluation.leaks.n_leaked == 0
+    assert "WARNING: the network was trained on these very samples" in judged.notes
+
+
 def test_evaluate_writes_a_document_and_a_report(run):
     judged = run[0].evaluate()
     document = judged.to_json()

@@ -16,6 +16,7 @@ from PIL import Image
 from rich.console import Console
 from scipy.stats import entropy
 
+import hubel
 from hubel.data import measure
 from hubel.data.duplicates import group_copies
 from hubel.data.inspect import inspect, leaks, sample_grid
@@ -40,6 +41,20 @@ def _names(counts):
 def _inspect(source, store=None, **options):
     store = source.store((16, 16)) if store is None else store
     return inspect(source, store, split_of(source, store.readable), **options)
+
+
+def test_what_a_fit_refuses_is_looked_at_all_the_same(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "data/test" / name).mkdir(parents=True)
+        Image.effect_noise((16, 16), 50).save(tmp_path / "data/test" / name / "a.png")
+    found = hubel.inspect(tmp_path / "data", page=tmp_path / "page.html").inspection
+    assert found.split_counts() == {"train": 0, "val": 0, "test": 2}
+    first = found.headlines[0]
+    assert first.severity == "error"
+    assert "only test given, there is nothing to train on; add a train split" in first.text
+    assert "nothing to train on" in found.to_json()["refused"]
+    with pytest.raises(hubel.UserError, match="only test given"):
+        hubel.fit(tmp_path / "data", output=tmp_path / "run")
 
 
 # Leaks

@@ -146,7 +146,7 @@ def test_a_run_says_and_records_what_was_decided(swift):
         name: value for name, value in FAST.items() if name != "batch_size"
     }
     assert any("the first convolution whitens (24 filters from the data, kept" in n for n in notes)
-    assert any("6 convolutions pass their input on" in n for n in notes)
+    assert any("6 convolutions as the identity" in n for n in notes)
     command = json.loads((run.path / "run.json").read_text())["command"]
     assert "--optimizer" not in command
     # Mirrored, the classes north and east are each other: a third of the loss stays.

@@ -84,19 +84,34 @@ def _process() -> str:
 
 def main() -> None:
     """Run the command line and exit."""
+    code = _exit_code()
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        # The threads of gloo outlive their group, and abort a process whose interpreter is
+        # already ending when they let go of a last tensor: seen on busy machines.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     try:
         app()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int):  # a message: Python prints it
+            raise
+        return ended.code
     except UserError as error:
         print(f"hubel: {_process()}{printable(str(error))}", file=sys.stderr)
-        sys.exit(1)
+        return 1
     except Interrupted as error:
         if not _process():
             print(f"hubel: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except BrokenPipeError:
         # The reader went away (a pager, head): nothing more to say, and nobody to say it to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        return 1
     except OSError as error:
         if error.errno not in _USERS_ERRNOS:
             raise
@@ -106,7 +121,8 @@ def main() -> None:
             f"rights and the free space",
             file=sys.stderr,
         )
-        sys.exit(1)
+        return 1
     except KeyboardInterrupt:
         print("hubel: stopped", file=sys.stderr)
-        sys.exit(130)
+        return 130
+    return 0

@@ -12,6 +12,7 @@ import typer
 from hubel.cli.options import TTA_HELP
 from hubel.cli.output import only_the_document
 from hubel.errors import UserError
+from hubel.report.words import plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -105,15 +106,15 @@ def predict(
         writer.writerow(("path", "class", number, "error", *sides))
         for p in predictions:
             for label, score, box in _rows(p):
-                sided = box or ("",) * len(sides)
-                told = "" if score is None else score
+                sided = [f"{side:.2f}" for side in box] if box else [""] * len(sides)
+                told = "" if score is None else f"{score:.4f}"
                 writer.writerow((p.path, label or "", told, p.error or "", *sided))
     else:
         from hubel.cli.show import show_predictions
 
         show_predictions(predictions)
         if written:
-            print(f"{len(written)} files written into {output}", file=sys.stderr)
+            print(f"{plural(len(written), 'file')} written into {output}", file=sys.stderr)
     broken = [p for p in predictions if p.error]
     if broken:
         raise UserError(

@@ -25,7 +25,15 @@ class _Reporter:
     def __call__(self, facts: dict[str, Any]) -> None:
         if "note" in facts:
             style = "bold yellow" if "WARNING" in facts["note"] else "yellow"
-            self.console.print(printable(facts["note"]), style=style, markup=False, highlight=False)
+            # Whole words at a terminal's edge; a pipe keeps one note one line.
+            at_once = not self.console.is_terminal
+            self.console.print(
+                printable(facts["note"]),
+                style=style,
+                markup=False,
+                highlight=False,
+                soft_wrap=at_once,
+            )
         elif "stage" in facts:
             self._bar(facts["stage"], facts["count"], facts["total"], "")
         elif "row" in facts:

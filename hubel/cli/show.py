@@ -10,6 +10,7 @@ from rich.text import Text
 
 from hubel.errors import printable
 from hubel.python_file import is_own_file
+from hubel.report.words import plural
 
 if TYPE_CHECKING:
     from hubel.evaluate.detection import DetectionEvaluation
@@ -35,7 +36,7 @@ def show_result(result: dict[str, Any]) -> None:
     headline = TASKS[result["task"]].headline(result["metrics"])
     console.print(headline, style="bold", markup=False)
     console.print(
-        f"{result['model']}, {result['epochs']} epochs (best: {result['best_epoch']}), "
+        f"{result['model']}, {plural(result['epochs'], 'epoch')} (best: {result['best_epoch']}), "
         f"{result['seconds']:.0f} s, {result['images_per_s']:,.0f} images/s, {result['engine']}",
         markup=False,
     )

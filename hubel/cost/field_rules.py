@@ -128,6 +128,19 @@ def _adaptive_pool(step: Step) -> Field | None:
     return field
 
 
+def _upsampled(step: Step) -> Field | None:
+    """Where a map grows, neighbours share what they see: their windows have no one step."""
+    field = step.main()
+    if field is None:
+        return None
+    reason = "upsampling gives neighbours the same window"
+    sizes = zip(step.bound["self"].shape, step.outputs[0].shape, strict=True)
+    for i, (before, after) in enumerate(sizes):
+        if before != after:
+            field = resized(field, i, after, lambda span: None, reason)
+    return replace(field, reason=field.reason or reason) if None in field.spans else field
+
+
 def _reduction(step: Step) -> Field | None:
     field = step.field(step.bound["self"])
     if field is None:
@@ -221,6 +234,8 @@ _RULES: dict[str, Rule] = {
     "avg_pool1d": _pool, "avg_pool2d": _pool, "avg_pool3d": _pool,
     "_adaptive_avg_pool2d": _adaptive_pool, "_adaptive_avg_pool3d": _adaptive_pool,
     "adaptive_max_pool2d": _adaptive_pool, "adaptive_max_pool3d": _adaptive_pool,
+    "upsample_nearest2d": _upsampled, "upsample_nearest3d": _upsampled,
+    "upsample_bilinear2d": _upsampled, "upsample_trilinear3d": _upsampled,
     "native_batch_norm": same, "_native_batch_norm_legit": same,
     "_native_batch_norm_legit_no_training": same, "cudnn_batch_norm": same,
     "_batch_norm_with_update": same, "_batch_norm_no_update": same,

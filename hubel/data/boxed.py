@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from hubel.data.boxes import Boxes, Fault, mended
 from hubel.data.filesource import MAX_FILE_BYTES, FileSource, readable_name
-from hubel.data.magic import SUFFIXES
+from hubel.data.magic import PICTURE_SUFFIXES
 from hubel.data.paths import expanded
 from hubel.data.pictures import probe_picture
 from hubel.data.source import SPLITS, SourceInfo, UnreadableSampleError
@@ -50,7 +50,6 @@ __all__ = [
 
 _MAX_SIDE = 1_000_000  # a larger width or height in an annotation is taken for none
 _HEAD_BYTES = 1 << 16  # most headers lie in it; of other files all is read
-_SUFFIXES = tuple(SUFFIXES)
 _HIDDEN = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN"))
 _DRIVE = re.compile(r"[A-Za-z]:")
 
@@ -427,7 +426,7 @@ def read_text(file: Path, limit: int) -> str:
 
 def is_picture(name: str) -> bool:
     """Whether a file's suffix is that of a picture."""
-    return name.lower().endswith(_SUFFIXES)
+    return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def visible(folder: Path) -> list["os.DirEntry[str]"]:

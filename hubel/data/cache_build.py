@@ -173,7 +173,7 @@ def look(reader: Reader, size: tuple[int, ...] | None) -> Layout:
             return choose_layout(source.info, size, *found)
     first = min(columns.problems)
     raise UserError(
-        f"DATA '{reader.name}': none of its {n:,} samples can be read; the first is "
+        f"DATA '{reader.source.name}': none of its {n:,} samples can be read; the first is "
         f"'{source.ids[first]}': {columns.problems[first]}"
     )
 

@@ -37,7 +37,17 @@ WIDE_INTERVAL = 0.03
 def headlines(seen: Inspection) -> list[Headline]:
     """Everything worth saying about a data set, sorted by severity."""
     parts = (
-        *(_leaks, _files, annotations, _labels, _near, _classes, box_findings, mask_findings),
+        *(
+            _refused,
+            _leaks,
+            _files,
+            annotations,
+            _labels,
+            _near,
+            _classes,
+            box_findings,
+            mask_findings,
+        ),
         *(_empty, _stored, _spare, _judging),
     )
     found = list(chain.from_iterable(part(seen) for part in parts))
@@ -54,6 +64,11 @@ def headlines(seen: Inspection) -> list[Headline]:
             ),
         )
     return found
+
+
+def _refused(seen: Inspection) -> Iterator[Headline]:
+    if seen.refused:
+        yield Headline("error", f"A fit refuses these data: {seen.refused}.", "")
 
 
 def _leaks(seen: Inspection) -> Iterator[Headline]:
@@ -304,6 +319,8 @@ def _judging(seen: Inspection) -> Iterator[Headline]:
     totals = seen.split_counts()
     name = "test" if totals["test"] else "val"
     count = totals[name]
+    if not count:
+        return
     low, high = wilson_interval(round(0.9 * count), count)
     half = (high - low) / 2
     if half > WIDE_INTERVAL:

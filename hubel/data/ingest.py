@@ -196,11 +196,6 @@ class Reader:
         self._stay_here = False
         self._sample_s = float("inf")
 
-    @property
-    def name(self) -> str:
-        """What the user called the data: its path, or the name of an embedded set."""
-        return str(self.source.path or self.source.info.format)
-
     def __enter__(self) -> "Reader":
         return self
 
@@ -279,8 +274,8 @@ class Reader:
                     yield future.result()
         except TerminatedWorkerError as error:
             raise UserError(
-                f"a process that was reading DATA '{self.name}' was ended by the system, most "
-                "often because memory ran out; close other programs and start again"
+                f"a process that was reading DATA '{self.source.name}' was ended by the system, "
+                "most often because memory ran out; close other programs and start again"
             ) from error
         finally:
             # Left early, nothing may go on writing behind the caller's back.

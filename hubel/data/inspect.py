@@ -71,7 +71,7 @@ def inspect(
     where, num_unreadable = np.unique(source.splits[~store.readable], return_counts=True)
     files = scan_files(source, store.readable, progress) if holds_files(source) else None
     seen = Inspection(
-        name=source.info.format if source.path is None else str(source.path),
+        name=source.name,
         format=source.info.format,
         spatial_dims=source.info.spatial_dims,
         classes=classes,
@@ -94,6 +94,7 @@ def inspect(
         faults=faults,
         exact=_exact_copies(kinds, copies, split_of),
         near=_near_pairs(source, store, copies, split_of, progress) if near else None,
+        refused=split.refused,
         notes=[*source.notes, *store.notes, *split.notes],
         headlines=[],
         ids=source.ids,

@@ -159,6 +159,7 @@ class Inspection:
     in_channels: channels as stored; channels: counts by a sample's own channels.
     files: None where samples are not picture files.
     near: None if near copies were not looked for.
+    refused: why a fit refuses the data as they are, "" where it does not.
     problems: unreadable samples, and those with an unreadable mask, with the reason.
     faults: annotations that were mended or passed over, with the reason.
     split_of, ids, targets: split ("" if in none), id and class of every sample; of samples with
@@ -189,6 +190,7 @@ class Inspection:
     faults: Sequence[Fault]
     exact: ExactCopies
     near: NearPairs | None
+    refused: str
     notes: list[str]
     headlines: list[Headline] = field(repr=False)
     ids: Sequence[str] = field(repr=False)
@@ -199,6 +201,11 @@ class Inspection:
     def noun(self) -> str:
         """What a sample is: "picture" or "volume"."""
         return "picture" if self.spatial_dims == 2 else "volume"
+
+    @property
+    def axes(self) -> str:
+        """The order in which sides are told."""
+        return "height×width" if self.spatial_dims == 2 else "depth×height×width"
 
     @property
     def unit(self) -> str:
@@ -265,6 +272,7 @@ class Inspection:
                 "conflicts": [self._names(group) for group in self.exact.conflicts],
             },
             "near_copies": None if self.near is None else self._near_json(self.near),
+            "refused": self.refused,
             "notes": self.notes,
             "headlines": [asdict(headline) for headline in self.headlines],
         }

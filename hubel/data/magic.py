@@ -6,7 +6,7 @@ from types import MappingProxyType
 
 from hubel.data.source import UnreadableSampleError
 
-__all__ = ["SUFFIXES", "format_of", "require_format"]
+__all__ = ["PICTURE_SUFFIXES", "SUFFIXES", "format_of", "require_format"]
 
 SUFFIXES: Mapping[str, str] = MappingProxyType(
     {
@@ -20,6 +20,8 @@ SUFFIXES: Mapping[str, str] = MappingProxyType(
     }
 )
 """File suffixes (lower case) of pictures, and the format that each promises."""
+
+PICTURE_SUFFIXES = tuple(SUFFIXES)
 
 _MAGIC = (
     (b"\xff\xd8\xff", "JPEG"),

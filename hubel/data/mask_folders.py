@@ -11,7 +11,7 @@ from hubel.data.boxes import Fault
 from hubel.data.filesource import readable_name
 from hubel.data.labels import split_name
 from hubel.data.legend import ColouredMaskError, Legend, numbered_legend, read_legend
-from hubel.data.magic import SUFFIXES
+from hubel.data.magic import PICTURE_SUFFIXES
 from hubel.data.paths import is_file
 from hubel.data.source import SPLITS, Array, UnreadableSampleError
 from hubel.errors import UserError
@@ -25,7 +25,6 @@ _BESIDE = "annot"
 _PEEK = 2_000
 """Files that are looked at to find a picture among them."""
 _LEGENDS = ("classes.txt", "legend.csv")
-_SUFFIXES = tuple(SUFFIXES)
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,9 @@ class Pairs:
     notes: list[str]
 
 
-def mask_parts(root: Path, suffixes: tuple[str, ...] = _SUFFIXES) -> list[tuple[str, str, str]]:
+def mask_parts(
+    root: Path, suffixes: tuple[str, ...] = PICTURE_SUFFIXES
+) -> list[tuple[str, str, str]]:
     """(split, folder of pictures, folder of masks) below `root`; [] where there are no masks.
 
     The folders are relative, with a slash at their end; that of the masks is "" for a split

@@ -12,7 +12,7 @@ from hubel.data.cache import Progress, Store, open_store
 from hubel.data.leaks import Leaks, leaks
 from hubel.data.legend import IGNORED
 from hubel.data.source import Source, open_source
-from hubel.data.split import Split, keep_copies_together, split_source
+from hubel.data.split import Split, given_split, keep_copies_together, split_source
 from hubel.errors import UserError
 from hubel.shapes import format_shape, per_dim
 
@@ -24,6 +24,7 @@ __all__ = [
     "positions_of",
     "prepare_data",
     "restore_split",
+    "split_to_inspect",
 ]
 
 _CORRUPT_SHARE = 0.01  # of a split: more unreadable samples than this stop a fit
@@ -93,6 +94,16 @@ def draw_split(source: Source, store: Store, config: FitConfig) -> Split:
     return keep_copies_together(split, source, store.digests)
 
 
+def split_to_inspect(source: Source, store: Store, config: FitConfig) -> Split:
+    """As `draw_split`; where a fit would refuse the data, what they give, and the reason."""
+    try:
+        return draw_split(source, store, config)
+    except UserError as error:
+        if not store.readable.any():
+            raise
+        return given_split(source, store.readable, str(error))
+
+
 def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     """Open, read once, split, and look for what makes a result worthless.
 
@@ -155,7 +166,7 @@ def _refuse_unlabelled(source: Source, store: Store, split: Split) -> None:
         if bool((store.masks.gather(part) != IGNORED).any()):
             return
     raise UserError(
-        f"DATA '{source.path or source.info.format}' has no pixel to learn from: in every mask of "
+        f"DATA '{source.name}' has no pixel to learn from: in every mask of "
         f"train all are {IGNORED} or of a class that is none; mend the masks or their legend"
     )
 

@@ -12,7 +12,7 @@ def counted(count: int, noun: str) -> str:
 
 def plural_of(noun: str) -> str:
     """pictures, boxes, classes."""
-    return noun + ("es" if noun.endswith(("x", "s")) else "s")
+    return noun + ("es" if noun.endswith(("x", "s", "ch")) else "s")
 
 
 def is_are(count: int) -> str:

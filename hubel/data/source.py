@@ -125,6 +125,11 @@ class Source(ABC):
     def __len__(self) -> int:
         return len(self.ids)
 
+    @property
+    def name(self) -> str:
+        """The data's name in messages and headings."""
+        return self.info.format if self.path is None else str(self.path)
+
     @abstractmethod
     def stamp(self) -> str:
         """A cheap fingerprint (hex) that changes when the underlying data may have changed.

@@ -4,7 +4,7 @@ Splits that the data give are kept. What they lack is drawn here: stratified by 
 function of the seed alone, and never through a group.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hubel.data.source import Source
 from hubel.errors import UserError
 
-__all__ = ["MAX_HOLD_OUT", "Split", "keep_copies_together", "split_source"]
+__all__ = ["MAX_HOLD_OUT", "Split", "given_split", "keep_copies_together", "split_source"]
 
 MAX_HOLD_OUT = 5_000
 """A validation split held out of a given train is no larger: at 5,000 samples the 95 %
@@ -30,13 +30,15 @@ class Split:
     """Sample indices of each split, sorted; disjoint, together all usable samples.
 
     `test` is empty where the data give train and val but no test. `notes` are sentences for
-    the user about what was drawn.
+    the user about what was drawn; `refused` says why no network can be trained on it, "" where
+    one can.
     """
 
     train: _Indices
     val: _Indices
     test: _Indices
     notes: list[str]
+    refused: str = ""
 
 
 def split_source(
@@ -75,13 +77,13 @@ def split_source(
     notes: list[str] = []
     if names and free.size:
         raise UserError(
-            f"{_name(source)}: {free.size} samples have no split while {', '.join(names)} "
+            f"DATA '{source.name}': {free.size} samples have no split while {', '.join(names)} "
             f"are given (first: {source.ids[int(free[0])]}); give every sample a split or none"
         )
     if names and "train" not in names:
         raise UserError(
-            f"{_name(source)}: only {' and '.join(names)} given, there is nothing to train on; "
-            f"add a train split"
+            f"DATA '{source.name}': only {' and '.join(names)} given, there is nothing to train "
+            f"on; add a train split"
         )
     if one_class_each:
         _check_train(source, given["train"] if names else free)
@@ -106,6 +108,15 @@ def split_source(
     return Split(train, val, test, notes)
 
 
+def given_split(source: Source, usable: npt.NDArray[np.bool_], refused: str) -> Split:
+    """What the data give and nothing drawn, to be looked at; samples of no split are train's."""
+    train, val, test = (
+        np.flatnonzero(usable & np.isin(source.splits, names))
+        for names in (["train", ""], ["val"], ["test"])
+    )
+    return Split(train, val, test, [], refused)
+
+
 def _counts(source: Source, indices: _Indices) -> _Indices:
     return np.bincount(source.targets[indices], minlength=len(source.info.classes))
 
@@ -120,7 +131,8 @@ def keep_copies_together(split: Split, source: Source, digests: npt.NDArray[np.b
     if source.groups is not None:
         return split
     movable = np.isin(source.splits, ["", "train"])
-    parts, moved = {}, []
+    parts: dict[str, _Indices] = {}
+    moved = []
     for name, indices in (("val", split.val), ("test", split.test)):
         copies = movable[indices] & np.isin(digests[indices], digests[split.train])
         if copies.all():
@@ -135,7 +147,7 @@ def keep_copies_together(split: Split, source: Source, digests: npt.NDArray[np.b
         f"exact copies of training samples judge nothing"
     )
     train = np.sort(np.concatenate([split.train, together]))
-    return replace(split, train=train, **parts, notes=[*split.notes, note])
+    return Split(train, parts["val"], parts["test"], [*split.notes, note])
 
 
 def _hold_out(
@@ -153,7 +165,7 @@ def _hold_out(
         held, unit = _some_groups(targets, source.groups[pool], quota, rng), "groups"
     if not held.any():
         raise UserError(
-            f"{_name(source)}: no {split} split can be held out of {pool.size} samples of "
+            f"DATA '{source.name}': no {split} split can be held out of {pool.size} samples of "
             f"{quota.size} classes so that every class is still trained on; at least one class "
             f"needs 2 {unit} here, better 10 (counts: {_shown_counts(source, pool)})"
         )
@@ -230,15 +242,11 @@ def _shown_counts(source: Source, pool: _Indices) -> str:
     return shown + (", …" if counts.size > few.size else "")
 
 
-def _name(source: Source) -> str:
-    return f"DATA '{source.path if source.path is not None else source.info.format}'"
-
-
 def _check_enough(source: Source, keep: npt.NDArray[np.bool_]) -> None:
     num_classes, num_samples = len(source.info.classes), int(keep.sum())
     if num_samples < num_classes:
         raise UserError(
-            f"{_name(source)}: {num_samples} usable samples for {num_classes} classes; every "
+            f"DATA '{source.name}': {num_samples} usable samples for {num_classes} classes; every "
             f"class needs at least one to train on and a second to check on"
         )
 
@@ -247,7 +255,7 @@ def _check_train(source: Source, train: _Indices) -> None:
     counts = _counts(source, train)
     for k in np.flatnonzero(counts == 0):
         raise UserError(
-            f"{_name(source)}: class '{source.info.classes[k]}' has 0 usable samples to train "
+            f"DATA '{source.name}': class '{source.info.classes[k]}' has 0 usable samples to train "
             f"on (train has {train.size} in all); add samples of it or take the class away"
         )
 

@@ -364,8 +364,8 @@ def _notes(
     cut = len(predictions) - sum(len(of_class.rows) for of_class in matches)
     if cut:
         notes.append(
-            f"{cut} predictions are not looked at: those after the first {MAX_PREDICTIONS} of a "
-            f"class in a picture, as COCO has it"
+            f"of each class the {MAX_PREDICTIONS} surest predictions in a picture count, as COCO "
+            f"has it; {cut:,} less sure ones do not"
         )
     notes += widthless_intervals(
         {"mAP50": metrics.map50_interval, "mAP50-95": metrics.map50_95_interval}

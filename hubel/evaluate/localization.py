@@ -181,7 +181,7 @@ def evaluate_localization(
     present = np.bincount(t, minlength=len(classes)) > 0
     notes = absent_classes(classes, present.tolist(), "picture")
     if n < len(ids):
-        notes.append(f"{len(ids) - n} of {len(ids)} pictures have no box and are left out")
+        notes.append(f"{len(ids) - n} of {len(ids)} pictures without a box are left out")
     notes += widthless_intervals({"the mean IoU": metrics.mean_iou_interval})
     order = np.lexsort((-predictions.scores[judged], own, hit))[:MAX_WORST].tolist()
     return LocalizationEvaluation(

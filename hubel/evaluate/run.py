@@ -100,8 +100,12 @@ def evaluate_run(
         notes.append(f"{unreadable} unreadable samples are left out")
         indices = indices[store.readable[indices]]
     if len(indices) == 0:
-        raise UserError(f"split '{name}' of '{source.path or config.data}' has no readable sample")
+        raise UserError(f"split '{name}' of '{source.name}' has no readable sample")
     engine = exact_engine(config)
+    leaked = np.isin(store.digests[indices], read_train_digests(run))
+    if data is None and name == "train":
+        leaked[:] = False
+        notes.append("WARNING: the network was trained on these very samples")
     if config.tta != "none":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
         notes.append(
@@ -116,7 +120,7 @@ def evaluate_run(
         indices,
         _class_table(source, trained),
         name,
-        np.isin(store.digests[indices], read_train_digests(run)),
+        leaked,
         config.seed,
         engine,
         config.cache,
@@ -164,21 +168,16 @@ class _HeldOut:
         """Width, height, width, height of each sample in pixels, (n, 4): corners are of these."""
         return np.tile(self.store.sizes[self.indices][:, ::-1], 2).astype(np.int64)
 
-    @property
-    def data(self) -> str:
-        """The data's name in messages."""
-        return str(self.source.path or self.source.info.format)
-
     def boxes(self) -> Boxes:
         """The true ones, in the run's classes. Raises `UserError` where there are none."""
         if self.source.boxes is None:
             raise UserError(
-                f"DATA '{self.data}' has no boxes to judge --task {self.trained.task.name} by; "
-                f"name data with boxes"
+                f"DATA '{self.source.name}' has no boxes to judge --task {self.trained.task.name} "
+                f"by; name data with boxes"
             )
         if (self.table < 0).all():
             raise UserError(
-                f"DATA '{self.data}' has none of the run's classes "
+                f"DATA '{self.source.name}' has none of the run's classes "
                 f"({', '.join(self.trained.classes[:10])}); name data with boxes of these"
             )
         return self.source.boxes.take(self.indices, self.table)
@@ -229,8 +228,8 @@ def _classified(held: _HeldOut) -> Evaluation:
     if labels == "mask" or several:
         what = "a class for every pixel" if labels == "mask" else "none or several boxes a picture"
         raise UserError(
-            f"DATA '{held.data}' has {what}, and --task {held.trained.task.name} is judged by one "
-            f"class a sample; name data with one each"
+            f"DATA '{held.source.name}' has {what}, and --task {held.trained.task.name} is judged "
+            f"by one class a sample; name data with one each"
         )
     targets = held.table[held.source.targets]
     unknown = held.indices[targets[held.indices] < 0]
@@ -238,7 +237,7 @@ def _classified(held: _HeldOut) -> Evaluation:
         classes = held.trained.classes
         raise UserError(
             f"class '{held.source.info.classes[int(held.source.targets[unknown[0]])]}' of "
-            f"'{held.source.path or held.source.info.format}' is not one of the run's "
+            f"'{held.source.name}' is not one of the run's "
             f"({', '.join(classes[:10])}{', …' if len(classes) > 10 else ''}); rename or remove it"
         )
     return evaluate_classification(
@@ -290,12 +289,12 @@ def _segmented(held: _HeldOut) -> SegmentedSplit:
     """At the size of the samples themselves where all have one, else at the network's."""
     if held.source.masks is None:
         raise UserError(
-            f"DATA '{held.data}' has no masks to judge --task {held.trained.task.name} by; name "
-            f"data with masks"
+            f"DATA '{held.source.name}' has no masks to judge --task {held.trained.task.name} by; "
+            f"name data with masks"
         )
     if (held.table < 0).all():
         raise UserError(
-            f"DATA '{held.data}' has none of the run's classes "
+            f"DATA '{held.source.name}' has none of the run's classes "
             f"({', '.join(held.trained.classes[:10])}); name data with masks of these"
         )
     task = cast(AnswersMask, held.trained.task)

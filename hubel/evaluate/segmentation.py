@@ -282,7 +282,7 @@ def evaluate_segmentation(
     notes = absent_classes(classes, present.tolist(), "pixel")
     empty = int((numbers[:, :, 2].sum(axis=1) == 0).sum())
     if empty:
-        notes.append(f"{empty} of {len(ids)} pictures have no judged pixel")
+        notes.append(f"{empty} of {len(ids)} masks have no class at all")
     notes += widthless_intervals(
         {
             "mIoU": metrics.miou_interval,

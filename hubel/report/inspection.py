@@ -280,7 +280,7 @@ def _facts(inspection: Inspection, store: Store) -> list[tuple[str, str]]:
         ("Where", inspection.name),
         ("Format", inspection.format),
         ("Stored as", f"{stored}, {str(first.dtype).removeprefix('torch.')}"),
-        ("Own sizes", _size_words(inspection)),
+        ("Own sizes", f"{_size_words(inspection)} ({inspection.axes})"),
         ("Own channels", _counted((str(k), v) for k, v in inspection.channels.items())),
         ("Largest over smallest class", words.number(balance.ratio, 2)),
         ("Evenness of the classes", words.number(balance.evenness)),

@@ -106,8 +106,11 @@ def box_charts(boxes: BoxFacts) -> list[Figure]:
     logs = np.log2(boxes.ratios.clip(1 / MOST_ASPECT, MOST_ASPECT))
     ratios, log_edges = np.histogram(logs, ASPECT_BINS, (-most, most))
     ticks = [2.0**k for k in range(-3, 4)]
+    whole = [float(k) for k in range(0, len(numbers), -(-len(numbers) // 8))]
     return [
-        _histogram("boxes", "boxes in a picture", "pictures", pictures, edges - width / 2),
+        _histogram(
+            "boxes", "boxes in a picture", "pictures", pictures, edges - width / 2, ticks=whole
+        ),
         _histogram("box-sizes", "share of the picture’s side", "boxes", sides, side_edges),
         _histogram(
             "box-shapes", "width over height", "boxes", ratios, 2.0**log_edges, "log", ticks

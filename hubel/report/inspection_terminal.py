@@ -189,16 +189,19 @@ def _facts(inspection: Inspection) -> Table:
         size = f"{_times(sizes.smallest)} to {_times(sizes.largest)}, median {median}"
     if tuple(sizes.smallest) != sizes.stored or len(sizes.sizes) > 1:
         size += f"; stored at {_times(sizes.stored)}"
+    size += f" ({inspection.axes})"
     rows: list[tuple[str, str]] = [("sizes", size)]
     rows.append(("channels", _of_all(((str(k), v) for k, v in inspection.channels.items()))))
-    rows.append(("mean", ", ".join(f"{m:.4g}" for m in inspection.pixels.mean) + " (train)"))
-    rows.append(("std", ", ".join(f"{s:.4g}" for s in inspection.pixels.std)))
+    if inspection.num_of_split[0]:
+        rows.append(("mean", ", ".join(f"{m:.4g}" for m in inspection.pixels.mean) + " (train)"))
+        rows.append(("std", ", ".join(f"{s:.4g}" for s in inspection.pixels.std)))
     balance = inspection.balance
     few = balance.ratio is not None and balance.ratio < 10
     ratio = "–" if balance.ratio is None else f"{balance.ratio:{'.2g' if few else ',.0f'}}"
     if inspection.boxes is not None:
         rows += _box_rows(inspection.boxes)
-    rows.append(("balance", f"largest / smallest {ratio}, evenness {balance.evenness:.3f}"))
+    if inspection.counts[0].any():
+        rows.append(("balance", f"largest / smallest {ratio}, evenness {balance.evenness:.3f}"))
     if inspection.files is not None:
         rows.append(("files", _of_all(inspection.files.formats.items())))
         rows.append(("modes", _of_all(inspection.files.modes.items())))

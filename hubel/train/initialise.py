@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.utils._pytree import tree_leaves
 
+from hubel.data.sentences import counted
 from hubel.trial import CONVS, NORMS, trial
 
 __all__ = ["Beginning", "begin_as_identity"]
@@ -33,10 +34,10 @@ class Beginning:
         """For the terminal; "" where nothing was changed."""
         parts = []
         if self.identities:
-            parts.append(f"{self.identities} convolutions pass their input on")
+            parts.append(f"{counted(self.identities, 'convolution')} as the identity")
         if self.zeros:
-            parts.append(f"{self.zeros} residual branches add nothing")
-        return f"at the start {' and '.join(parts)}" if parts else ""
+            parts.append(f"{counted(self.zeros, 'residual branch')} at zero")
+        return f"to begin with {' and '.join(parts)}" if parts else ""
 
 
 def begin_as_identity(model: nn.Module, input_shape: tuple[int, ...]) -> Beginning:

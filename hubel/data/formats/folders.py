@@ -14,7 +14,7 @@ import numpy as np
 
 from hubel.data.filesource import FileSource, readable_name
 from hubel.data.labels import class_table, split_name
-from hubel.data.magic import SUFFIXES
+from hubel.data.magic import PICTURE_SUFFIXES
 from hubel.data.mask_folders import mask_parts
 from hubel.data.paths import expanded, is_folder
 from hubel.data.source import FORMATS, SPLITS, Format, Source, SourceInfo
@@ -24,7 +24,6 @@ __all__ = ["Folders"]
 
 _HIDDEN = frozenset(("__MACOSX", "@eaDir", "$RECYCLE.BIN", "Thumbs.db", "desktop.ini"))
 _PEEK = 2_000  # entries that `matches` looks at before it gives up
-_SUFFIXES = tuple(SUFFIXES)
 
 
 @dataclass
@@ -214,7 +213,7 @@ def _pictures(folder: str, prefix: str, passed: _Passed) -> list[str]:
             if _is_hidden(name):
                 passed.hidden += 1
             elif _is(entry, "file"):
-                if name.lower().endswith(_SUFFIXES):
+                if name.lower().endswith(PICTURE_SUFFIXES):
                     found.append(prefix + name)
                 else:
                     passed.foreign.append(prefix + name)
@@ -271,7 +270,7 @@ def _is_hidden(name: str) -> bool:
 
 
 def _is_picture(name: str) -> bool:
-    return name.lower().endswith(_SUFFIXES)
+    return name.lower().endswith(PICTURE_SUFFIXES)
 
 
 def _count(number: int, one: str, many: str) -> str:
@@ -282,7 +281,7 @@ def _empty_class(spec: str, below: str, passed: _Passed) -> str:
     below = readable_name(below)
     other = [name for name in passed.foreign if name.startswith(below + "/")]
     found = f"it holds {len(other)} other files, first {readable_name(other[0])}" if other else ""
-    known = " ".join(_SUFFIXES)
+    known = " ".join(PICTURE_SUFFIXES)
     return (
         f"DATA '{spec}': class folder '{below}' holds no pictures"
         + (f" ({found}; hubel reads {known})" if other else "")

@@ -9,7 +9,7 @@ masks. What the values mean is said by classes.txt or legend.csv in the folder
 
 import numpy as np
 
-from hubel.data.magic import SUFFIXES
+from hubel.data.magic import PICTURE_SUFFIXES
 from hubel.data.mask_folders import folder_legend, mask_parts, paired
 from hubel.data.masked import MaskedSource, mask_values
 from hubel.data.paths import expanded, is_folder
@@ -17,8 +17,6 @@ from hubel.data.source import FORMATS, Array, Format, Source
 from hubel.errors import UserError
 
 __all__ = ["MaskFolders"]
-
-_SUFFIXES = tuple(SUFFIXES)
 
 
 class MaskFolders(Format):
@@ -37,7 +35,11 @@ class MaskFolders(Format):
         if not parts:
             raise UserError(f"DATA '{spec}' holds no masks; folders of masks are {self.describe()}")
         found = paired(
-            root, spec, parts, _SUFFIXES, "a mask has its picture's name with .png for its ending"
+            root,
+            spec,
+            parts,
+            PICTURE_SUFFIXES,
+            "a mask has its picture's name with .png for its ending",
         )
 
         def values(content: bytes) -> Array:
