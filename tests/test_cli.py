@@ -84,6 +84,7 @@ def test_every_verb_has_help_and_takes_json(verb):
         (["fit", "nowhere"], "DATA 'nowhere' is neither a path that exists nor an embedded set"),
         (["fit", "digits", "--model", "lenet"], "did you mean 'lenet5'"),
         (["fit", "digits", "--optimizer", "adan"], "--optimizer 'adan' is not known; did you mean"),
+        (["fit", "digits", "--budget", "5m", "--epochs", "2"], "both say when the training ends"),
         (["fit", "digits", "--budget", "soon"], "--budget: write a time such as 90s, 5m or 1h30m"),
         (["fit", "digits", "--img-size", "4"], "needs an input of at least 8×8, got 4×4"),
         (["fit", "digits", "--device", "cuda:7"], "--device 'cuda:7' cannot be used here"),

@@ -205,9 +205,19 @@ def test_a_batch_in_which_nothing_counts():
     kept = TASK.kept(logits.detach(), torch.full_like(masks, IGNORED))
     assert TASK.metrics(*kept) == {
         "miou": 0.0, "miou_interval": [0.0, 0.0], "dice": 0.0, "pixel_accuracy": 0.0,
-        "loss": 0.0, "judged": 0, "n": 3,
+        "loss": 0.0, "judged": 0, "n": 3, "predicted_classes": 0,
     }  # fmt: skip
     assert TASK.num_right(logits, torch.full_like(masks, IGNORED)) == 0
+
+
+def test_that_one_class_is_all_that_is_predicted_is_said():
+    logits, masks = drawn(4)
+    logits[:, 0] = 100.0
+    everywhere = TASK.metrics(*TASK.kept(logits, masks))
+    assert TASK.headline(everywhere).endswith("one class is predicted everywhere")
+    logits[0, 1, 0, 0] = 200.0
+    masks[0, 0, 0] = 1
+    assert "everywhere" not in TASK.headline(TASK.metrics(*TASK.kept(logits, masks)))
 
 
 @pytest.mark.parametrize("size", [(3, 5), (2, 3, 2)])

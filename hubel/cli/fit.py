@@ -46,6 +46,8 @@ def _fit(
             )
     elif data is None:
         raise UserError("DATA is missing: name a folder of pictures, or try: hubel fit digits")
+    elif {"epochs", "budget"} <= set(settings):
+        raise UserError("--epochs and --budget both say when the training ends; give one of them")
 
     from hubel import api  # torch, seconds: only once the words make sense
 

@@ -270,8 +270,8 @@ class Segment:
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`miou` and its 95 % interval by bootstrap over samples, mean `dice` over the same
-        classes, `pixel_accuracy`, `loss` (of batches, without smoothing), `n` and how many pixels
-        were `judged`, from what was `kept`.
+        classes, `pixel_accuracy`, `loss` (of batches, without smoothing), `n`, how many pixels
+        were `judged`, and how many `predicted_classes` there are, from what was `kept`.
 
         Means are over the classes that the split has; all are 0 where no pixel counts.
         """
@@ -295,6 +295,7 @@ class Segment:
             "pixel_accuracy": float(total[:, 0].sum() / max(total[:, 2].sum(), 1)),
             "loss": float(output[:, 0].mean()),
             "judged": int(total[:, 2].sum()),
+            "predicted_classes": int((total[:, 1] > 0).sum()),
             "n": n,
         }
 
@@ -303,9 +304,10 @@ class Segment:
         if metrics["judged"] == 0:
             return f"nothing to judge by: no pixel of {metrics['n']} validation samples has a class"
         low, high = metrics["miou_interval"]
+        alone = "; one class is predicted everywhere" if metrics["predicted_classes"] == 1 else ""
         return (
             f"mIoU {metrics['miou']:.3f} on {metrics['n']} validation samples (95 % interval "
-            f"{low:.3f}–{high:.3f}); {100 * metrics['pixel_accuracy']:.1f} % of the pixels right"
+            f"{low:.3f}–{high:.3f}); {100 * metrics['pixel_accuracy']:.1f} % of the pixels right{alone}"
         )
 
 
