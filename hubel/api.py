@@ -205,6 +205,11 @@ class Run:
         config = with_tta(config, tta, trained.task)
         engine.place(trained.model)
         viewed = replace(trained, model=with_views(trained.model, config.tta, config.flip))
+        if min_score is not None and trained.task.answer != "boxes":
+            raise UserError(
+                f"--min-score is of a detector's objects, and --task {trained.task.name} has one "
+                f"answer a file; leave it out"
+            )
         if min_score is None:
             min_score = self.result["metrics"].get("min_score") or 0.0
         return viewed, predict_files(

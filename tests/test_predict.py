@@ -222,6 +222,11 @@ def test_a_run_of_nifti_predicts_nifti(nibabel, tmp_path, capsys, monkeypatch):
     first = nibabel.load(masks[0])
     assert first.shape == (16, 16, 16)
     np.testing.assert_array_equal(first.affine, image.affine)
+    with pytest.raises(UserError, match="--min-score is of a detector's objects"):
+        run.predict(tmp_path / "data/images", min_score=0.5)
+    done = ran(["predict", run.path, "a.nii", "--output", "out"], capsys, monkeypatch)
+    assert done.returncode == 1
+    assert "--output is the folder of --write" in done.stderr
 
 
 # The command line
@@ -272,14 +277,14 @@ def test_csv_has_a_row_for_each_class_of_a_mask(told):
     assert [tuple(row.values()) for row in rows] == [
         ("a.png", "sea", "0.75", ""),
         ("a.png", "land", "0.25", ""),
-        ("a.png", "ice", "0.0", ""),
+        ("a.png", "ice", "0", ""),
         ("b.png", "", "", "no picture"),
     ]
     assert list(rows[0]) == ["path", "class", "share", "error"]
 
 
 def test_csv_of_objects_is_as_it_was(told):
-    found = Found("cat", 0.5, (1.0, 2.0, 3.0, 4.0))
+    found = Found("cat", 0.5, (1.0, 2.0, 3.5, 1234.5678))
     predictions = [
         Prediction("a.png", (9, 9), objects=(found,)),
         Prediction("b.png", (9, 9), objects=()),
@@ -287,6 +292,6 @@ def test_csv_of_objects_is_as_it_was(told):
     lines = told(iter(predictions), "--csv").stdout.splitlines()
     assert lines == [
         "path,class,probability,error,left,top,right,bottom",
-        "a.png,cat,0.5,,1.0,2.0,3.0,4.0",
+        "a.png,cat,0.5,,1,2,3.5,1234.57",
         "b.png,,,,,,,",
     ]

@@ -56,8 +56,11 @@ def predict(
         "voc, masks.",
         show_default=False,
     ),
-    output: str = typer.Option(
-        "predictions", "--output", help="With --write: the folder to write into, new or empty."
+    output: str | None = typer.Option(
+        None,
+        "--output",
+        help="With --write: the folder to write into, new or empty (default: predictions).",
+        show_default=False,
     ),
     tile: str | None = typer.Option(
         None,
@@ -75,8 +78,11 @@ def predict(
     json: bool = typer.Option(False, "--json", help="Print one JSON document to stdout."),
 ) -> None:
     """Say what the network sees in each file."""
+    if output is not None and write is None:
+        raise UserError("--output is the folder of --write; say what to write, or leave it out")
     from hubel import api
 
+    output = output or "predictions"
     with only_the_document(json or csv):
         trained = api.load(run, model=model)
         written: list[Path] = []
@@ -106,8 +112,8 @@ def predict(
         writer.writerow(("path", "class", number, "error", *sides))
         for p in predictions:
             for label, score, box in _rows(p):
-                sided = [f"{side:.2f}" for side in box] if box else [""] * len(sides)
-                told = "" if score is None else f"{score:.4f}"
+                sided = [f"{side:.6g}" for side in box] if box else [""] * len(sides)
+                told = "" if score is None else f"{score:.6g}"
                 writer.writerow((p.path, label or "", told, p.error or "", *sided))
     else:
         from hubel.cli.show import show_predictions

@@ -304,10 +304,11 @@ class Segment:
         if metrics["judged"] == 0:
             return f"nothing to judge by: no pixel of {metrics['n']} validation samples has a class"
         low, high = metrics["miou_interval"]
+        right = f"{100 * metrics['pixel_accuracy']:.1f} % of the pixels right"
         alone = "; one class is predicted everywhere" if metrics["predicted_classes"] == 1 else ""
         return (
             f"mIoU {metrics['miou']:.3f} on {metrics['n']} validation samples (95 % interval "
-            f"{low:.3f}–{high:.3f}); {100 * metrics['pixel_accuracy']:.1f} % of the pixels right{alone}"
+            f"{low:.3f}–{high:.3f}); {right}{alone}"
         )
 
 

@@ -22,7 +22,7 @@ from hubel.data.filesource import FileSource, readable_name
 from hubel.data.labels import class_table, split_name
 from hubel.data.legend import Legend
 from hubel.data.mask_folders import Pairs, folder_legend, mask_parts, paired
-from hubel.data.nifti_file import decode_volume, read_grid, volume_values
+from hubel.data.nifti_file import NIFTI_SUFFIXES, decode_volume, read_grid, volume_values
 from hubel.data.paths import expanded, is_folder
 from hubel.data.pictures import convert_channels
 from hubel.data.source import (
@@ -38,7 +38,6 @@ from hubel.errors import UserError
 
 __all__ = ["Nifti", "VolumeFiles", "VolumeMasks"]
 
-_SUFFIXES = (".nii.gz", ".nii")
 _PEEK = 2_000  # entries that `matches` looks at before it gives up
 _APART = 0.05  # of a length: volumes that differ by more are told
 
@@ -64,11 +63,11 @@ class Nifti(Format):
                 f"DATA '{spec}' holds NIfTI volumes, which hubel reads by nibabel, and that is not "
                 f"installed: pip install 'hubel[medical]'"
             ) from None
-        parts = mask_parts(root, _SUFFIXES)
+        parts = mask_parts(root, NIFTI_SUFFIXES)
         if not parts:
             return _classes(root, spec)
         rule = "a mask has its volume's name"
-        pairs = paired(root, spec, parts, _SUFFIXES, rule)
+        pairs = paired(root, spec, parts, NIFTI_SUFFIXES, rule)
         legend = folder_legend(root, spec, pairs, _indices)
         if legend.coloured:
             raise UserError(
@@ -268,7 +267,7 @@ def _holds_volumes(root: Path) -> bool:
                 found = [e for e in islice(entries, budget) if not e.name.startswith(".")]
         except OSError:
             continue
-        if any(e.name.lower().endswith(_SUFFIXES) for e in found):
+        if any(e.name.lower().endswith(NIFTI_SUFFIXES) for e in found):
             return True
         budget -= len(found) + 1
         pending += [e.path for e in found if e.is_dir(follow_symlinks=False)]
@@ -294,7 +293,7 @@ def _volumes(root: Path, folder: str) -> list[str]:
         found += [
             f"{inner}/{name}"
             for name in files
-            if not name.startswith(".") and name.lower().endswith(_SUFFIXES)
+            if not name.startswith(".") and name.lower().endswith(NIFTI_SUFFIXES)
         ]
     return sorted(found)
 
