@@ -107,7 +107,7 @@ def test_convolutions_of_a_plain_network_pass_their_input_on():
     torch.manual_seed(0)
     model = build(ModelSpec("simple", 3, 4, (16, 16)))
     first = model.stages[0][0].weight.detach().clone()
-    assert begin_as_identity(model, (3, 16, 16)).identities == 2
+    assert begin_as_identity(model, torch.randn(4, 3, 16, 16)).identities == 2
     assert torch.equal(model.stages[0][0].weight, first)
     layer = model.stages[1][0]  # 16 -> 32 channels
     input = torch.randn(2, 16, 8, 8)
@@ -115,6 +115,39 @@ def test_convolutions_of_a_plain_network_pass_their_input_on():
         layer.bias.zero_()
         torch.testing.assert_close(layer(input)[:, :16], input)
         assert float(layer(input)[:, 16:].abs().max()) > 0.1
+
+
+def test_a_channel_that_hardly_varies_is_not_passed_on():
+    """Else each batch norm behind it makes its gradient a hundred times larger."""
+    torch.manual_seed(0)
+    model = build(ModelSpec("swift_s", 1, 4, (24, 24, 24)))
+    volumes = torch.randn(8, 1, 24, 24, 24)
+    with torch.no_grad():
+        model.whiten.weight[3] *= 1e-3
+    own = {n: p.detach().clone() for n, p in model.named_parameters()}
+    found = begin_as_identity(model, volumes)
+    assert (found.identities, found.still) == (6, 1)
+    assert "6 convolutions as the identity but for 1 still channel" in found.sentence()
+    name = "blocks.0.halving.0.weight"
+    now = dict(model.named_parameters())[name]
+    assert torch.equal(now[3], own[name][3])
+    assert float(now[2].sum()) == 1.0
+    model.train()(volumes).square().mean().backward()
+    lengths = [float(m.weight.grad.norm()) for b in model.blocks for m in b.modules()
+               if isinstance(m, nn.Conv3d)]  # fmt: skip
+    assert max(lengths) < 100 * min(lengths)
+
+
+def test_beginning_leaves_no_trace_but_weights():
+    model = build(ModelSpec("swift_s", 1, 4, (16, 16)))
+    state = {n: t.clone() for n, t in model.state_dict().items()}
+    begin_as_identity(model, torch.randn(4, 1, 16, 16))
+    for name, tensor in model.state_dict().items():
+        if "running" in name or "num_batches" in name:
+            assert torch.equal(tensor, state[name])
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+    assert all(m.track_running_stats for m in model.modules() if isinstance(m, nn.BatchNorm2d))
+    assert begin_as_identity(model, torch.randn(1, 1, 16, 16)).identities == 6
 
 
 @pytest.mark.parametrize(
@@ -129,14 +162,14 @@ def test_convolutions_of_a_plain_network_pass_their_input_on():
 )
 def test_what_begins_how(name, dims, identities, zeros):
     model = build(ModelSpec(name, 3, 4, (12,) * dims))
-    found = begin_as_identity(model, (3, *(12,) * dims))
+    found = begin_as_identity(model, torch.randn(4, 3, *(12,) * dims))
     assert (found.identities, found.zeros) == (identities, zeros)
 
 
 def test_a_residual_network_with_zeroed_branches_is_its_shortcuts():
     torch.manual_seed(0)
     model = build(ModelSpec("resnet18", 3, 4, (16, 16))).eval()
-    begin_as_identity(model, (3, 16, 16))
+    begin_as_identity(model, torch.randn(4, 3, 16, 16))
     norms = [block.residual[4] for stage in model.stages for block in stage]
     assert all(not norm.weight.any() for norm in norms)
     shortcuts = [b.shortcut[1] for stage in model.stages[1:] for b in stage[:1]]
@@ -147,7 +180,7 @@ def test_a_residual_network_with_zeroed_branches_is_its_shortcuts():
 
 def test_the_middle_convolutions_of_the_large_swift_begin_at_nothing():
     model = build(ModelSpec("swift_l", 3, 4, (16, 16)))
-    found = begin_as_identity(model, (3, 16, 16))
+    found = begin_as_identity(model, torch.randn(4, 3, 16, 16))
     assert (found.identities, found.zeros) == (3, 3)
 
 

@@ -7,6 +7,10 @@ instead, by its last batch norm (Goyal et al. 2017, arXiv 1706.02677, section 5.
 the two a layer needs is read off the graph that autograd records, so it works for networks
 that hubel never saw: a convolution is the only way if no path from output to input goes
 round it.
+
+What hardly varies is not passed on. In volumes that are mostly empty, and in drawings, a channel
+may be the same everywhere once it was pooled; batch norm divides it by next to nothing, and each
+one that the gradient goes back through makes it a hundred times larger.
 """
 
 from collections.abc import Iterator
@@ -22,48 +26,96 @@ from hubel.trial import CONVS, NORMS, trial
 
 __all__ = ["Beginning", "begin_as_identity"]
 
+_Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
+
+_STILL = 0.01
+"""Of the mean variance of a layer's channels: one below it is taken to be the same everywhere."""
+
 
 @dataclass(frozen=True)
 class Beginning:
-    """How many convolutions begin as the identity, and how many last norms at zero."""
+    """How many convolutions begin as the identity, how many last norms at zero, and how many
+    channels are not passed on because they are `still`.
+    """
 
     identities: int
     zeros: int
+    still: int = 0
 
     def sentence(self) -> str:
         """For the terminal; "" where nothing was changed."""
         parts = []
         if self.identities:
-            parts.append(f"{counted(self.identities, 'convolution')} as the identity")
+            but = f" but for {counted(self.still, 'still channel')}" if self.still else ""
+            parts.append(f"{counted(self.identities, 'convolution')} as the identity{but}")
         if self.zeros:
             parts.append(f"{counted(self.zeros, 'residual branch')} at zero")
         return f"to begin with {' and '.join(parts)}" if parts else ""
 
 
-def begin_as_identity(model: nn.Module, input_shape: tuple[int, ...]) -> Beginning:
-    """Change the initial weights of `model` in place; its input is (n, *input_shape).
+def begin_as_identity(model: nn.Module, input: torch.Tensor) -> Beginning:
+    """Change the initial weights of `model` in place; `input` (n, c, *spatial) are a few samples.
 
     - A convolution of odd kernel and stride 1, no narrower behind than before, not the first
-      one, without a way round it: the first in_channels filters pass one channel on each.
+      one, without a way round it: the first in_channels filters pass one channel on each, but
+      for channels whose variance is below a hundredth of the mean, which keep their filters.
     - An addition of a branch that ends in batch norm and of something that does not go
       through all of that branch: the norm's scale is zero.
     """
-    graph = _Graph(model, input_shape)
-    identities = 0
-    for layer in [m for m in model.modules() if isinstance(m, CONVS)]:
-        if not _can_pass_on(layer):
-            continue
-        if graph.only_way(layer.weight):
-            nn.init.dirac_(layer.weight.data[: layer.in_channels])
-            identities += 1
-    zeros = 0
-    for weight in graph.last_norms(model):
+    graph = _Graph(model, tuple(input.shape[1:]))
+    layers = [
+        m
+        for m in model.modules()
+        if isinstance(m, CONVS) and _can_pass_on(m) and graph.only_way(m.weight)
+    ]
+    norms = graph.last_norms(model)
+    still = _pass_on_what_varies(model, layers, input) if layers else 0
+    for weight in norms:
         nn.init.zeros_(weight)
-        zeros += 1
-    return Beginning(identities, zeros)
+    return Beginning(len(layers), len(norms), still)
 
 
-def _can_pass_on(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> bool:
+@torch.no_grad()
+def _pass_on_what_varies(model: nn.Module, layers: list[_Conv], input: torch.Tensor) -> int:
+    """Make `layers` pass on the channels that vary; how many do not.
+
+    Each layer is settled when `input` comes to it, so that what it hands on is what the next one
+    judges.
+    """
+    still = 0
+
+    def settle(layer: nn.Module, args: tuple[torch.Tensor, ...], output: torch.Tensor) -> Any:
+        nonlocal still
+        assert isinstance(layer, CONVS)  # noqa: S101
+        if layer not in waiting:
+            return None
+        waiting.remove(layer)
+        own = layer.weight[: layer.in_channels].clone()
+        nn.init.dirac_(layer.weight[: layer.in_channels])
+        variance = layer.forward(*args).transpose(0, 1).flatten(1).var(1, correction=0)
+        keep = variance[: layer.in_channels] < _STILL * variance.mean()
+        layer.weight[: layer.in_channels][keep] = own[keep]
+        still += int(keep.sum())
+        return layer.forward(*args)
+
+    waiting = set(layers)
+    reference = next(model.parameters())
+    handles = [layer.register_forward_hook(settle) for layer in layers]
+    norms = [m for m in model.modules() if isinstance(m, NORMS) and m.track_running_stats]
+    try:
+        with trial(model, tuple(input.shape[1:])):
+            for norm in norms:  # the batch's statistics, which leave no trace; one has none
+                norm.training, norm.track_running_stats = len(input) > 1, False
+            model(input.to(reference))
+    finally:
+        for norm in norms:
+            norm.track_running_stats = True
+        for handle in handles:
+            handle.remove()
+    return still
+
+
+def _can_pass_on(layer: _Conv) -> bool:
     """Whether identity filters would put out the input, in the same place and size."""
     half = tuple((side - 1) // 2 for side in layer.kernel_size)
     return (

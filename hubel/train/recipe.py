@@ -22,6 +22,7 @@ __all__ = ["batch_size_for", "begin", "make_progressive", "settle_batch_size"]
 
 _STEPS_AN_EPOCH = 50
 _WHITENED_SAMPLES = 5000
+_PASSED_SAMPLES = 16
 
 
 def batch_size_for(num_samples: int) -> int:
@@ -50,20 +51,29 @@ def begin(
 ) -> str:
     """Give `model` the beginning that `config` asks for; a sentence for the terminal or "".
 
-    The pictures whose patches are whitened are up to 5,000 of the training split, evenly
-    spaced, so that all classes are among them.
+    The pictures whose patches are whitened are up to 5,000 of the training split, and those that
+    tell which channels vary up to 16.
     """
     said = []
-    if config.identity:
-        said.append(begin_as_identity(model, (preprocess.in_channels, *preprocess.size)).sentence())
     if config.whitening:
-        step = max(1, len(train) // _WHITENED_SAMPLES)
-        chosen = torch.from_numpy(train[::step][:_WHITENED_SAMPLES])
-        done = whiten(model, preprocess(store.gather(chosen)))
+        done = whiten(model, _some(store, train, preprocess, _WHITENED_SAMPLES))
         asked_for = config.recipe == "plain" or bool(config.pretrained)
         if asked_for or not done.refusal:  # a recipe's part that does not apply is no news
             said.append(done.sentence())
+    if config.identity:
+        few = _some(store, train, preprocess, _PASSED_SAMPLES)
+        said.append(begin_as_identity(model, few).sentence())
     return "; ".join(sentence for sentence in said if sentence)
+
+
+def _some(
+    store: Store, train: npt.NDArray[np.int64], preprocess: Preprocess, most: int
+) -> torch.Tensor:
+    """Up to `most` samples of `train`, as the network gets them; evenly spaced, so that all
+    classes are among them.
+    """
+    step = max(1, len(train) // most)
+    return preprocess(store.gather(torch.from_numpy(train[::step][:most])))
 
 
 def make_progressive(
