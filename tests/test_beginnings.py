@@ -129,11 +129,11 @@ def test_a_channel_that_hardly_varies_is_not_passed_on():
     assert (found.identities, found.still) == (6, 1)
     assert "6 convolutions as the identity but for 1 still channel" in found.sentence()
     name = "blocks.0.halving.0.weight"
-    now = dict(model.named_parameters())[name]
+    now = dict(model.named_parameters())[name].detach()
     assert torch.equal(now[3], own[name][3])
     assert float(now[2].sum()) == 1.0
     model.train()(volumes).square().mean().backward()
-    lengths = [float(m.weight.grad.norm()) for b in model.blocks for m in b.modules()
+    lengths = [m.weight.grad.norm().item() for b in model.blocks for m in b.modules()
                if isinstance(m, nn.Conv3d)]  # fmt: skip
     assert max(lengths) < 100 * min(lengths)
 
