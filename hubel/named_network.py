@@ -73,7 +73,7 @@ def _named(
         shape, classes = input_shape or _COLOURED, 1000 if num_classes is None else num_classes
     else:
         published = MODELS[name]
-        shape = input_shape or (published.in_channels, *(published.input_side,) * 2)
+        shape = input_shape or published.input_shape
         classes = published.num_classes if num_classes is None else num_classes
     spec = ModelSpec(name, shape[0], classes, shape[1:], stem=stem)
     if ".py" in name and is_external(name):

@@ -300,7 +300,7 @@ def _twin_names(model: str) -> dict[str, str]:
             weights=None,
             **(extra if architecture.torchvision == "googlenet" else {}),
         )
-        size = (architecture.input_side,) * 2
+        size = architecture.input_shape[1:]
         ours = build(ModelSpec(model, 3, architecture.num_classes, size, stem="paper"))
     return dict(zip(twin.state_dict(), ours.state_dict(), strict=True))
 

@@ -82,7 +82,7 @@ def on_meta(spec: ModelSpec) -> nn.Module:
 def published(name: str) -> ModelSpec:
     """The network as its paper has it."""
     a = MODELS[name]
-    return ModelSpec(name, a.in_channels, a.num_classes, (a.input_side,) * 2, stem="paper")
+    return ModelSpec(name, a.in_channels, a.num_classes, a.input_shape[1:], stem="paper")
 
 
 def disturb(model: nn.Module) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from hubel.errors import UserError
+from hubel.shapes import format_shape
 
 if TYPE_CHECKING:
     from hubel.models import Architecture
@@ -39,12 +40,12 @@ def models(
     if json:
         print(json_module.dumps([_facts(n, a) for n, a in every], allow_nan=False))
         return
-    print(f"{'model':<20} {'year':<5} {'parameters':>12} {'GMACs':>8} {'input':>10}  smallest side")
+    print(f"{'model':<20} {'year':<5} {'parameters':>12} {'GMACs':>8} {'input':>11}  smallest side")
     for n, a in every:
         small = "" if a.smallest_small is None else f", small stem {a.smallest_small}"
-        size = f"{a.in_channels}×{a.input_side}×{a.input_side}"
+        size = format_shape(*a.input_shape)
         print(
-            f"{n:<20} {a.year:<5} {a.num_params:>12,} {a.macs / 1e9:>8.3f} {size:>10}  "
+            f"{n:<20} {a.year:<5} {a.num_params:>12,} {a.macs / 1e9:>8.3f} {size:>11}  "
             f"{a.smallest}{small}"
         )
     print(
@@ -63,7 +64,7 @@ def _explained(name: str, a: "Architecture") -> list[str]:
         (
             "counts",
             f"{a.num_params:,} parameters; {a.macs:,} MACs, {2 * a.macs:,} FLOPs for "
-            f"{a.in_channels}×{a.input_side}×{a.input_side} and {a.num_classes} classes",
+            f"{format_shape(*a.input_shape)} and {a.num_classes} classes",
         ),
         ("smallest input", f"{a.smallest} pixels a side with the paper's stem"),
     ]
@@ -90,7 +91,7 @@ def _facts(name: str, a: "Architecture") -> dict[str, Any]:
         "params": a.num_params,
         "macs": a.macs,
         "flops": 2 * a.macs,
-        "input": [a.in_channels, a.input_side, a.input_side],
+        "input": list(a.input_shape),
         "num_classes": a.num_classes,
         "smallest": a.smallest,
         "smallest_small": a.smallest_small,

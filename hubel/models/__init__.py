@@ -112,9 +112,9 @@ class Architecture:
     introduced: str
     """What it brought, in a few words."""
     num_params: int
-    """Of the published network: `num_classes` outputs, `in_channels` × `input_side`²."""
+    """Of the published network: `num_classes` outputs, input of `input_shape`."""
     macs: int
-    """Multiply-accumulates of convolutions and dense layers for one such picture."""
+    """Multiply-accumulates of convolutions and dense layers for one such input."""
     smallest: int
     """The smallest side in pixels that fits, with the paper's stem."""
     smallest_small: int | None = None
@@ -122,10 +122,16 @@ class Architecture:
     input_side: int = 224
     in_channels: int = 3
     num_classes: int = 1000
+    spatial_dims: int = 2
     torchvision: str | None = None
     """The name of the same network in torchvision, whose weights fit in the same order."""
     patched: "Callable[[int], Architecture] | None" = None
     """The same network on patches of another side; None where there are no patches."""
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """(c, *spatial) of the published network."""
+        return (self.in_channels, *(self.input_side,) * self.spatial_dims)
 
 
 class _Architectures(Registry[Architecture]):
