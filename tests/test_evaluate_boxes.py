@@ -99,7 +99,7 @@ def test_localization_by_hand() -> None:
     assert [p.id for p in e.worst] == ["test/2", "test/3", "test/1", "test/0"]
     assert (e.worst[1].truth, e.worst[1].prediction, e.worst[1].score) == ("dog", "cat", 0.6)
     assert e.notes == (
-        "1 of 3 classes have no picture in this split and are left out of the means over "
+        "1 of 3 classes has no picture in this split and is left out of the means over "
         "classes: 'emu'",
     )
 

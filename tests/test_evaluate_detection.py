@@ -291,7 +291,7 @@ def test_no_predictions_at_all() -> None:
     assert [c.ap50 for c in e.per_class] == [0, 0, None]
     assert [p.id for p in e.worst] == ["test/1", "test/0"]
     assert "the network predicts no box at all" in e.notes
-    assert e.notes[0].startswith("1 of 3 classes have no box in this split")
+    assert e.notes[0].startswith("1 of 3 classes has no box in this split")
     assert any("interval of mAP50, mAP50-95 has no width" in note for note in e.notes)
 
 

@@ -176,7 +176,7 @@ def test_a_class_that_the_split_lacks_has_no_figures() -> None:
     assert e.metrics.balanced_accuracy == pytest.approx(np.mean([s.recall for s in present]))
     assert e.by_row()[3] is None
     assert e.notes == (
-        "1 of 4 classes have no sample in this split and are left out of the means over "
+        "1 of 4 classes has no sample in this split and is left out of the means over "
         "classes: 'class 3'",
     )
 

@@ -116,8 +116,7 @@ def test_a_class_the_split_lacks_is_left_out_and_said() -> None:
     # Its outline would be a third class, of boundary F 0.
     assert e.metrics.boundary_f == np.mean([boundary_f(truth, prediction, 3)[:2].mean()])
     assert e.notes[0] == (
-        "1 of 3 classes have no pixel in this split and are left out of the means over "
-        "classes: 'sky'"
+        "1 of 3 classes has no pixel in this split and is left out of the means over classes: 'sky'"
     )
     assert "interval of mIoU, Dice, pixel accuracy, boundary F has no width" in e.notes[1]
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from hubel.errors import UserError
 from hubel.evaluate.calibration import calibrate
+from hubel.evaluate.notes import absent_classes
 from hubel.evaluate.result import (
     ClassScore,
     ConfusedPair,
@@ -259,14 +260,7 @@ def _subset(correct: npt.NDArray[np.bool_]) -> SubsetAccuracy:
 
 
 def _notes(confusion: IntArray, classes: Sequence[str]) -> tuple[str, ...]:
-    notes = []
-    absent = [classes[i] for i in np.flatnonzero(confusion.sum(axis=1) == 0).tolist()]
-    if absent:
-        shown = ", ".join(f"'{name}'" for name in absent[:5]) + (", …" if len(absent) > 5 else "")
-        notes.append(
-            f"{len(absent)} of {len(classes)} classes have no sample in this split and are left "
-            f"out of the means over classes: {shown}"
-        )
+    notes = absent_classes(classes, (confusion.sum(axis=1) > 0).tolist(), "sample")
     if confusion.trace() == confusion.sum():
         notes.append(
             "no prediction is wrong, so there is nothing to resample: the interval of the "

@@ -13,14 +13,15 @@ def absent_classes(classes: Sequence[str], present: Iterable[bool], what: str) -
     """At most one sentence: which classes have no `what` ("box") in the split.
 
     >>> absent_classes(["cat", "dog"], [True, False], "box")[0][:38]
-    '1 of 2 classes have no box in this spl'
+    '1 of 2 classes has no box in this spli'
     """
     absent = [name for name, here in zip(classes, present, strict=True) if not here]
     if not absent:
         return []
     shown = ", ".join(f"'{name}'" for name in absent[:_LISTED])
+    has, are = ("has", "is") if len(absent) == 1 else ("have", "are")
     return [
-        f"{len(absent)} of {len(classes)} classes have no {what} in this split and are left out "
+        f"{len(absent)} of {len(classes)} classes {has} no {what} in this split and {are} left out "
         f"of the means over classes: {shown}{', …' if len(absent) > _LISTED else ''}"
     ]
 
@@ -35,6 +36,6 @@ def widthless_intervals(intervals: Mapping[str, Interval | None]) -> list[str]:
     if not flat:
         return []
     return [
-        f"every resample of the pictures gives the same figure, so the interval of "
+        f"every resample of the split gives the same figure, so the interval of "
         f"{', '.join(flat)} has no width and says nothing"
     ]

@@ -227,7 +227,9 @@ def evaluate_label_maps(
     counts: list[IntArray] = []
     outlines: list[FloatArray] = []
     worst: list[_Drawn] = []
+    unit = "pixel"
     for name, truth, prediction in pictures:
+        unit = "pixel" if truth.ndim == 2 else "voxel"
         own = map_confusion(truth, prediction, num_classes)
         confusion += own
         counts.append(confusion_counts(own))
@@ -244,6 +246,7 @@ def evaluate_label_maps(
         ids,
         split=split,
         boundary=np.array(outlines, np.float64).reshape(-1, num_classes),
+        unit=unit,
         seed=seed,
     )
     evaluation = replace(evaluation, confusion=tuple(map(tuple, confusion.tolist())))
@@ -257,6 +260,7 @@ def evaluate_segmentation(
     *,
     split: str,
     boundary: npt.ArrayLike | None = None,
+    unit: str = "pixel",
     seed: int = 0,
 ) -> SegmentationEvaluation:
     """Judge a segmenter by what each of n pictures contributes.
@@ -268,6 +272,7 @@ def evaluate_segmentation(
     ids: n names of pictures, as in the source.
     split: the split's name, kept in the result.
     boundary: (n, num_classes) boundary F, NaN for a class without one; None leaves it out.
+    unit: what is counted, "pixel" or "voxel".
     seed: of the bootstrap.
     """
     numbers = np.asarray(counts, np.int64)
@@ -279,7 +284,7 @@ def evaluate_segmentation(
     # A class that the split lacks is left out here too, though a picture may be given it.
     per_picture = _mean(np.where(present, outlines, np.nan))
     metrics = _metrics(numbers, per_picture, seed)
-    notes = absent_classes(classes, present.tolist(), "pixel")
+    notes = absent_classes(classes, present.tolist(), unit)
     empty = int((numbers[:, :, 2].sum(axis=1) == 0).sum())
     if empty:
         notes.append(f"{empty} of {len(ids)} masks have no class at all")
