@@ -137,6 +137,7 @@ def test_shapes_with_one_box():
         "boxes",
         SHAPES,
     )
+    assert source.name == "shapes-box"
     assert source.boxes.counts.tolist() == [1] * 60
     assert source.boxes.classes.tolist() == source.targets.tolist() == plain.targets.tolist()
     assert plain.boxes is None

@@ -53,6 +53,7 @@ class GeneratedSource(Source):
             )
         self.path = None
         self.info = info
+        self._name = name
         held = round(num_samples / 10)
         counts = {"train": num_samples - 2 * held, "val": held, "test": held}
         self.ids = [f"{split}/{i:05}" for split, n in counts.items() for i in range(n)]
@@ -63,6 +64,11 @@ class GeneratedSource(Source):
         self._facts = f"{name} {version} {num_samples} {side} {seed}"
         if info.labels == "mask":
             self.masks = _DrawnMasks(self)
+
+    @property
+    def name(self) -> str:
+        """Of the set: a format draws several."""
+        return self._name
 
     @abstractmethod
     def drawn(self, i: int) -> tuple[Array, Array]:

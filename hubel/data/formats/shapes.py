@@ -104,7 +104,7 @@ class ShapesSource(GeneratedSource):
         self._several = name in ("shapes-boxes", "shapes-masks")
         smallest = _SMALLEST_SCENE if self._several else _SMALLEST
         info = SourceInfo(
-            name,
+            "shapes",
             2,
             ("background", *SHAPES) if labels == "mask" else SHAPES,
             in_channels=3,

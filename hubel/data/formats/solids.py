@@ -58,7 +58,7 @@ class SolidsSource(GeneratedSource):
     ) -> None:
         self._several = name == "solids-masks"
         info = SourceInfo(
-            name,
+            "solids",
             3,
             ("background", *SOLIDS) if self._several else SOLIDS,
             in_channels=1,
