@@ -9,19 +9,14 @@ differentiated with respect to the atoms' places.
 On a CPU loops that numba compiles do the work, elsewhere tensor operations.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from hubel.molecules.grid_loops import compiled_loops
+from hubel.molecules.grid_loops import REACH, TAIL, compiled_loops
 
 __all__ = ["Atoms", "Grid", "densities", "random_rotations"]
-
-REACH = 1.5
-"""Radii from an atom to where its density ends."""
-_TAIL = 4 * math.exp(-2)
 
 
 @dataclass(frozen=True)
@@ -143,7 +138,7 @@ def _by_tensors(
     square = apart.square()
     x, y, z = square.unbind(1)
     q = x[:, :, None, None] + y[:, None, :, None] + z[:, None, None, :]  # in radii, squared
-    tail = _TAIL * (REACH - q.clamp_min(1).sqrt()).clamp_min(0).square()
+    tail = TAIL * (REACH - q.clamp_min(1).sqrt()).clamp_min(0).square()
     value = torch.where(q <= 1, torch.exp(-2 * q.clamp_max(1)), tail)
 
     n, num_channels, side = shape[0], shape[1], grid.points

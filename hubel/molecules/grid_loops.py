@@ -13,10 +13,12 @@ import numpy as np
 
 from hubel.errors import UserError
 
-__all__ = ["Loops", "compiled_loops"]
+__all__ = ["REACH", "TAIL", "Loops", "compiled_loops"]
 
 REACH = 1.5
+"""Radii from an atom to where its density ends."""
 TAIL = 4 * math.exp(-2)
+"""Of the parabola TAIL · (REACH - x)² from one radius on."""
 
 
 @dataclass(frozen=True)
