@@ -112,7 +112,7 @@ names_of_classes = st.text(
     corners=st.tuples(*[st.floats(0, 1)] * 4),
 )
 def test_any_class_name_and_box_is_read_back(tmp_path_factory, classes, corners):
-    from hubel.data.boxed import class_name
+    from hubel.data.annotation_files import class_name
 
     classes = list(dict.fromkeys(map(class_name, classes)))
     left, right = sorted(40 * c for c in corners[:2])

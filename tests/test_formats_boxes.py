@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import hubel
-from hubel.data.boxed import BoxedSource, inside, picture_size, printable, told_size
+from hubel.data.annotation_files import inside, printable
+from hubel.data.boxed import BoxedSource, picture_size, told_size
 from hubel.data.source import FORMATS, open_source
 from hubel.errors import UserError
 

@@ -13,11 +13,8 @@ from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
-from hubel.data.boxed import (
+from hubel.data.annotation_files import (
     AnnotationError,
-    Object,
-    Picture,
-    boxed_source,
     class_name,
     inside,
     pictures_below,
@@ -25,6 +22,7 @@ from hubel.data.boxed import (
     read_text,
     visible,
 )
+from hubel.data.boxed import Object, Picture, boxed_source
 from hubel.data.boxes import Fault
 from hubel.data.filesource import readable_name
 from hubel.data.labels import split_name

@@ -18,19 +18,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.data.boxed import (
+from hubel.data.annotation_files import (
     AnnotationError,
-    Object,
-    Picture,
-    boxed_source,
     class_name,
     inside,
     pictures_below,
     printable,
     read_text,
-    told_size,
     visible,
 )
+from hubel.data.boxed import Object, Picture, boxed_source, told_size
 from hubel.data.boxes import Fault
 from hubel.data.filesource import readable_name
 from hubel.data.labels import split_name

@@ -21,19 +21,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hubel.data.boxed import (
+from hubel.data.annotation_files import (
     AnnotationError,
-    Object,
-    Picture,
-    boxed_source,
     class_name,
     inside,
-    picture_size,
     pictures_below,
     printable,
     read_text,
     visible,
 )
+from hubel.data.boxed import Object, Picture, boxed_source, picture_size
 from hubel.data.boxes import Fault
 from hubel.data.filesource import readable_name
 from hubel.data.paths import exists, expanded, is_file, is_folder
