@@ -25,6 +25,7 @@ from hubel.engine import exact_engine
 from hubel.errors import UserError
 from hubel.evaluate.detection import DetectionEvaluation
 from hubel.evaluate.localization import LocalizationEvaluation
+from hubel.evaluate.ranking import RankingEvaluation
 from hubel.evaluate.run import AnyEvaluation, EvaluatedRun, evaluate_run
 from hubel.evaluate.segmentation import SegmentationEvaluation
 from hubel.inference import Trained, load_trained
@@ -406,6 +407,16 @@ def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
             run_facts=run_facts,
             history=run.log(),
             picture=picture,
+            figures_dir=figures,
+        )
+    if isinstance(judged.evaluation, RankingEvaluation):
+        from hubel.report.ranking import write_ranking_report
+
+        return write_ranking_report(
+            page,
+            judged.evaluation,
+            run_facts=run_facts,
+            history=run.log(),
             figures_dir=figures,
         )
     from hubel.report.evaluation import write_evaluation_report

@@ -150,6 +150,20 @@ def parse_batch_size(text: str) -> int:
     return int(text)
 
 
+def parse_fold(text: str) -> str:
+    """`2/3`, the second of three folds; "" for none.
+
+    >>> parse_fold("2/3")
+    '2/3'
+    """
+    if not text.strip():
+        return ""
+    found = re.fullmatch(r"([1-9]\d{0,2})/([1-9]\d{0,2})", text.strip())
+    if found is None or int(found[2]) < 2 or int(found[1]) > int(found[2]):
+        raise ValueError("write one of how many folds, such as 1/3")
+    return text.strip()
+
+
 def _parse_freeze(text: str) -> str:
     if not re.fullmatch(r"|all|backbone|\d{1,4}", text.strip()):
         raise ValueError("write all, backbone or a number of stages")
@@ -191,6 +205,8 @@ class FitConfig:
                                  "after it", "Transfer", low=0.01, high=1.0)  # fmt: skip
     val_fraction: float = setting(0.1, "Share held out for validation where the data has none",
                                   "Data", low=0.001, high=0.4)  # fmt: skip
+    fold: str = setting("", "Cross-validation: 1/3 tests on the first of three parts and trains on "
+                        "the others", "Data", parse=parse_fold)  # fmt: skip
     cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")
     allow: str = setting("", "'corrupt': train although over 1 % of a split is unreadable",
                          "Data", choices=("", "corrupt"))  # fmt: skip
@@ -201,9 +217,10 @@ class FitConfig:
                         choices=("auto", "none", "random", "alternating"))  # fmt: skip
     flip_axes: str = setting("last", "Which axes are mirrored, unless none is: the last, or all",
                              "Augmentation", choices=("last", "all"))  # fmt: skip
-    turns: str = setting("none", "Turns by right angles: none, in the plane of the last two axes, "
-                         "or all that a cube has", "Augmentation",
-                         choices=("none", "plane", "all"))  # fmt: skip
+    turns: str = setting("auto", "Turns by right angles: none, in the plane of the last two axes, "
+                         "or all that a cube has; free: any rotation, of poses, where auto takes "
+                         "it", "Augmentation",
+                         choices=("auto", "none", "plane", "all", "free"))  # fmt: skip
     translate: float = by_recipe("Largest shift, as a share of the side", "Augmentation",
                                  fast=0.0625, plain=0.125, tuning=0.125,
                                  low=0.0, high=0.5)  # fmt: skip

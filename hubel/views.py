@@ -101,6 +101,8 @@ def with_tta(config: FitConfig, asked: str | None, task: Task) -> FitConfig:
     if asked is None:
         return config
     config = replace(config, tta=asked)
+    if task.answer == "pose" and config.tta != "unsure":
+        return config
     if config.tta != "none" and task.answer != "class":
         raise UserError(
             f"--tta {asked} averages over shifted views, and --task {task.name} says where things "

@@ -125,3 +125,62 @@ def python2_names(key: bytes, names: list[str]) -> bytes:
 
 def _short(text: bytes) -> bytes:
     return b"U" + bytes([len(text)]) + text
+
+
+def write_poses(folder, *, receptors=None, poses=None, folds=True, empty=None, per_receptor=6):
+    """A folder with receptors.npz and poses.npz: twelve receptors of forty atoms with six poses
+    each, a third of them good: their oxygens lie where the receptor has its nitrogens.
+
+    `receptors` and `poses` change arrays (a function of the array) or leave them out (None);
+    `empty` is a pose without atoms.
+    """
+    rng = np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    num_receptors, num_poses = 12, 12 * per_receptor
+    receptor_of = np.repeat(np.arange(num_receptors), per_receptor)
+    label = (np.arange(num_poses) % 3 == 0).astype(np.uint8)
+    rows = []
+    for i in range(num_poses):
+        places = rng.normal(size=(8, 3)).astype(np.float32)
+        places[0] = (2.0, 0.0, 0.0) if label[i] else (-2.0, 0.0, 0.0)
+        types = np.array([13, 2, 2, 4, 4, 5, 6, 13], np.uint8)
+        if i == empty:
+            places, types = places[:0], types[:0]
+        rows.append((places, types))
+    pockets = []
+    for _ in range(num_receptors):
+        away = rng.normal(size=(40, 3))
+        away *= (rng.uniform(4, 9, 40) / np.linalg.norm(away, axis=1))[:, None]
+        away[0] = (4.5, 0.0, 0.0)
+        types = np.where(np.arange(40) == 0, 7, 2).astype(np.uint8)
+        pockets.append((away.astype(np.float32), types))
+
+    def columns(molecules):
+        return {
+            "xyz": np.concatenate([places for places, _ in molecules]),
+            "type": np.concatenate([types for _, types in molecules]),
+            "offset": np.cumsum([0, *(len(types) for _, types in molecules)]),
+        }
+
+    tables = {
+        "receptors": {**columns(pockets), "name": np.array([f"r{i}" for i in range(12)])},
+        "poses": {
+            **columns(rows),
+            "receptor": receptor_of,
+            "label": label,
+            "rmsd": np.where(label, 1.0, 5.0).astype(np.float32),
+            "vina": (-8 + rng.normal(size=num_poses) - label).astype(np.float32),
+            "name": np.array([f"r{r}/pose{i}" for i, r in enumerate(receptor_of)]),
+            "fold": receptor_of % 3,
+        },
+    }
+    if not folds:
+        del tables["poses"]["fold"]
+    for name, changes in (("receptors", receptors or {}), ("poses", poses or {})):
+        for column, change in changes.items():
+            if change is None:
+                del tables[name][column]
+            else:
+                tables[name][column] = change(tables[name][column])
+        np.savez(folder / f"{name}.npz", **tables[name])
+    return folder

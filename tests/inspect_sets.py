@@ -7,10 +7,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from hubel.data.cache import Problem
 from hubel.data.pictures import decode_picture
 from hubel.data.source import Source, SourceInfo, UnreadableSampleError
 from hubel.data.split import Split
+from hubel.data.store import Problem
 
 __all__ = ["ArrayStore", "FilesInMemory", "photo", "photos", "png_bytes", "split_of", "stroke"]
 

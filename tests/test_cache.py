@@ -19,10 +19,11 @@ from cache_sources import (
 from PIL import Image
 
 from hubel.data import cache_folder, ingest
-from hubel.data.cache import Problem, open_store
+from hubel.data.cache import open_store
 from hubel.data.ingest import Task
 from hubel.data.layout import look_indices
 from hubel.data.source import UnreadableSampleError, open_source
+from hubel.data.store import Problem
 from hubel.errors import UserError
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import hubel
 from hubel.cli.show import show_judged, show_predictions
-from hubel.data.cache import Store
+from hubel.data.store import Store
 from hubel.tasks import TASKS
 from hubel.train import fit as fit_module
 from hubel.train import loop as loop_module

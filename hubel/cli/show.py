@@ -15,6 +15,7 @@ from hubel.report.words import plural
 if TYPE_CHECKING:
     from hubel.evaluate.detection import DetectionEvaluation
     from hubel.evaluate.localization import LocalizationEvaluation
+    from hubel.evaluate.ranking import RankingEvaluation
     from hubel.evaluate.result import Evaluation
     from hubel.evaluate.run import AnyEvaluation
     from hubel.evaluate.segmentation import SegmentationEvaluation
@@ -49,6 +50,7 @@ def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
     """The figures with their intervals, the classes from worst to best, the report's place."""
     from hubel.evaluate.detection import DetectionEvaluation
     from hubel.evaluate.localization import LocalizationEvaluation
+    from hubel.evaluate.ranking import RankingEvaluation
     from hubel.evaluate.segmentation import SegmentationEvaluation
 
     if isinstance(evaluation, LocalizationEvaluation):
@@ -57,6 +59,8 @@ def show_judged(evaluation: "AnyEvaluation", report: str) -> None:
         _show_detection(evaluation, report)
     elif isinstance(evaluation, SegmentationEvaluation):
         _show_segmentation(evaluation, report)
+    elif isinstance(evaluation, RankingEvaluation):
+        _show_ranking(evaluation, report)
     else:
         _show_classification(evaluation, report)
 
@@ -171,6 +175,43 @@ def _show_detection(evaluation: "DetectionEvaluation", report: str) -> None:
         table.add_row(Text(printable(c.name)), str(c.n), *shown, str(c.errors.missed), str(wrong))
     console.print(table)
     console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def _show_ranking(evaluation: "RankingEvaluation", report: str) -> None:
+    """Each scorer's figures with their intervals, and the report's place."""
+    console = Console(highlight=False)
+    network = evaluation.network
+    low, high = network.auc_interval
+    console.print(
+        f"AUC {network.auc:.3f} on {evaluation.n} poses of {evaluation.num_ligands} ligands of "
+        f"split '{evaluation.split}' (95 % interval {low:.3f}–{high:.3f})",
+        style="bold",
+        markup=False,
+    )
+    table = Table(box=None, pad_edge=False)
+    table.add_column("scorer")
+    for name in ("AUC", "in a ligand", "first good", "95 %", "of three", "95 %"):
+        table.add_column(name, justify="right")
+    for s in evaluation.scorers:
+        table.add_row(
+            s.scorer,
+            f"{s.auc:.3f}",
+            f"{s.ligand_auc:.3f}",
+            percent(s.top1),
+            _between(s.top1_interval),
+            percent(s.top3),
+            _between(s.top3_interval),
+        )
+    table.add_row("any order", "0.500", "0.500", percent(evaluation.random_top1), "", "", "")
+    console.print(table)
+    for note in evaluation.notes:
+        console.print(f"note: {note}", markup=False)
+    console.print(f"report: {report}", markup=False, soft_wrap=True)
+
+
+def _between(interval: tuple[float, float]) -> str:
+    """A 95 % interval of a share, in percent."""
+    return f"{100 * interval[0]:.1f}–{100 * interval[1]:.1f}"
 
 
 def _show_segmentation(evaluation: "SegmentationEvaluation", report: str) -> None:

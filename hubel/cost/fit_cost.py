@@ -12,7 +12,6 @@ import torch
 from hubel.config import FitConfig
 from hubel.cost.predict import Estimate, Prediction
 from hubel.data.augment import Augment
-from hubel.data.cache import Problem, Store
 from hubel.data.cache_build import look
 from hubel.data.ingest import Reader, num_workers
 from hubel.data.loader import Loader, batches_of
@@ -20,6 +19,7 @@ from hubel.data.prepare import input_size
 from hubel.data.preprocess import Preprocess
 from hubel.data.source import Source, UnreadableSampleError, open_source
 from hubel.data.split import split_source
+from hubel.data.store import Problem, Store
 from hubel.data.targets import Labels
 from hubel.engine import Engine
 

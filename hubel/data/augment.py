@@ -88,7 +88,7 @@ class Augment:
             cutout=config.cutout,
             fill=fill,
             flip_axes=config.flip_axes,
-            turns=config.turns,
+            turns="none" if config.turns == "auto" else config.turns,
             scale=config.scale or 0.0,  # a task that wants another has said so by now
             mosaic=config.mosaic,
         )

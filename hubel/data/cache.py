@@ -5,9 +5,8 @@ Without a cache the same rows are decoded on demand, bit for bit, after one veri
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,55 +16,12 @@ from hubel.data.cache_build import find_or_build, key_of, look, read_all
 from hubel.data.cache_folder import CacheFolder, Entry, default_folder
 from hubel.data.ingest import Columns, Progress, Reader, num_workers, read_row
 from hubel.data.layout import Layout, layout_notes
+from hubel.data.posed import PoseStore
 from hubel.data.source import Source, UnreadableSampleError
+from hubel.data.store import Problem, Store
 from hubel.errors import UserError
 
-__all__ = ["Problem", "Progress", "Store", "open_store"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One sample that could not be read, and why."""
-
-    id: str
-    reason: str
-
-
-class Store(Protocol):
-    """The pixels of a source at one size, by sample index.
-
-    Attributes
-    ----------
-    size: spatial size of every stored sample, e.g. (32, 32).
-    in_channels: channels of every stored sample (1 or 3 for pictures).
-    pixels: (n, *size, in_channels) tensor backed by a memory map (uint8, or float32 for
-        float arrays), or None when streaming. Rows of unreadable samples are zero.
-    readable: bool (n,), False where the sample could not be decoded.
-    problems: one entry for each unreadable sample.
-    digests: bytes (n,) dtype S32: hex blake2b-128 of the stored bytes; b"" if unreadable.
-    sizes: int32 (n, spatial_dims): the sample's own spatial size; 0 if unreadable.
-    channels: uint8 (n,): the sample's own channels as decoded; 0 if unreadable.
-    fingerprint: hex digest of the whole data set's content (ids, targets, digests).
-    notes: sentences for the user ("1 of 90 pictures has another size: stored at 32×32").
-    masks: of a source with masks, their store at the same size: (n, *size, 1) uint8 classes. A
-        sample is readable if both are.
-    """
-
-    size: tuple[int, ...]
-    in_channels: int
-    pixels: torch.Tensor | None
-    readable: npt.NDArray[np.bool_]
-    problems: list[Problem]
-    digests: npt.NDArray[np.bytes_]
-    sizes: npt.NDArray[np.int32]
-    channels: npt.NDArray[np.uint8]
-    fingerprint: str
-    notes: list[str]
-    masks: "Store | None"
-
-    def gather(self, indices: torch.Tensor) -> torch.Tensor:
-        """Samples `indices` (b,) int64 as one tensor (b, *size, in_channels)."""
-        ...
+__all__ = ["Progress", "open_store"]
 
 
 def open_store(
@@ -90,6 +46,8 @@ def open_store(
     Raises `UserError` if nothing can be read, if `size` does not fit the data, or if the
     cache folder cannot be written or is too small.
     """
+    if source.poses is not None:
+        return PoseStore(source, size)
     store = _open_pixels(source, size, cache, cache_dir, progress)
     if source.masks is not None:
         masks = _open_pixels(source.masks, store.size, cache, cache_dir, progress)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from hubel.data.boxed import BoxedSource
 from hubel.data.boxes import Fault
-from hubel.data.cache import Progress, Store
+from hubel.data.cache import Progress
 from hubel.data.duplicates import CopyGroups, group_copies, groups_of_copies
 from hubel.data.findings import headlines
 from hubel.data.headers import holds_files, scan_files
@@ -19,6 +19,7 @@ from hubel.data.measure_masks import measure_masks
 from hubel.data.near import near_copies
 from hubel.data.source import SPLITS, Source
 from hubel.data.split import Split
+from hubel.data.store import Store
 
 __all__ = ["Headline", "Inspection", "Leaks", "examples", "inspect", "leaks", "sample_grid"]
 

@@ -8,13 +8,13 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Fault
-from hubel.data.cache import Problem
 from hubel.data.headers import FileFacts
 from hubel.data.measure import PixelFacts
 from hubel.data.measure_boxes import BoxFacts
 from hubel.data.measure_masks import MaskFacts
 from hubel.data.sentences import plural_of
 from hubel.data.source import SPLITS, Labelling
+from hubel.data.store import Problem
 
 __all__ = [
     "Balance",

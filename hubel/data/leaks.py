@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from hubel.data.cache import Store
 from hubel.data.duplicates import CopyGroups, group_copies, groups_of_copies
 from hubel.data.source import Source
 from hubel.data.split import Split
+from hubel.data.store import Store
 
 __all__ = ["Leaks", "conflicting", "leaks"]
 

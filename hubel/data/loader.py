@@ -15,10 +15,11 @@ import torch
 import torch.nn.functional as F
 
 from hubel.data.augment import Augment, mixup_partners
-from hubel.data.cache import Store
 from hubel.data.mosaic import MosaicDraws, mosaic, mosaic_draws
+from hubel.data.posed import PoseStore, Posing
 from hubel.data.preprocess import Preprocess
-from hubel.data.targets import NO_OBJECT, Targets
+from hubel.data.store import Store
+from hubel.data.targets import NO_OBJECT, PoseTargets, Targets
 from hubel.randomness import generator, stream_seed
 from hubel.world import World
 
@@ -76,7 +77,7 @@ class Batch:
     input: float32 (n, c, *spatial), channels-last in memory.
     target: as the rows of `Targets`: int64 (n,) classes (float32 (n, num_classes)
         probabilities after mixup), float32 (n, most, 5) boxes (four times as many rows with
-        mosaics), uint8 (n, *spatial) masks.
+        mosaics), uint8 (n, *spatial) masks, float32 (n, 4) poses.
     ids: int64 (n,), indices of the samples in their source.
     whole: samples of the batch in all processes; 0 where there is one process.
     """
@@ -113,10 +114,11 @@ class Loader:
     indices: the samples of this split.
     num_classes: length of a mixed target.
     augment: applied to training batches; None for evaluation. Its mosaics are of boxes only.
+    posing: how training batches of poses are moved, in place of `augment`.
     transform: a person's own transform of one picture, called before `augment`.
     mixup: Beta parameter; 0 is off. Of classes only.
     balanced: draw every class equally often (with replacement), an epoch as long as the split.
-        Of classes only.
+        Of classes, and of poses, where every ligand is drawn equally often too.
     difficulty, hard_share: an epoch visits `hard_share` (at least one half) of the samples;
         those left out are drawn anew each epoch from the easier ones, twice as many as are
         left out, by `difficulty` (n,) of the samples of this split.
@@ -133,6 +135,7 @@ class Loader:
     seed: int
     num_classes: int
     augment: Augment | None = None
+    posing: Posing | None = None
     transform: Transform | None = None
     mixup: float = 0.0
     balanced: bool = False
@@ -174,24 +177,40 @@ class Loader:
             return positions[torch.randperm(len(positions), generator=stream)]
         if not self.balanced:
             return torch.randperm(n, generator=stream)
-        targets = self.targets.rows(torch.from_numpy(self.indices))
-        weights = 1.0 / targets.bincount(minlength=self.num_classes).clamp_min(1)
-        return torch.multinomial(weights[targets].double(), n, replacement=True, generator=stream)
+        indices = torch.from_numpy(self.indices)
+        if isinstance(self.targets, PoseTargets):
+            weights = self.targets.weights(indices)
+        else:
+            targets = self.targets.rows(indices)
+            weights = (1.0 / targets.bincount(minlength=self.num_classes).clamp_min(1))[targets]
+        return torch.multinomial(weights.double(), n, replacement=True, generator=stream)
 
-    def evaluation(self) -> Iterator[Batch]:
-        """Every sample once, in order, never augmented; of them this process's share."""
-        indices = torch.from_numpy(self.indices)[self.world.share(len(self.indices))]
+    def evaluation(self, orientation: int = 0) -> Iterator[Batch]:
+        """Every sample once, in order, never augmented; of them this process's share.
+
+        Poses are seen as they stand in orientation 0, in each other one turned in a way of its
+        own.
+        """
+        share = self.world.share(len(self.indices))
+        indices = torch.from_numpy(self.indices)[share]
+        draws = None
+        if orientation:
+            turned = Posing(turned=True, translate=0.0)
+            draws = turned.draws(len(self.indices), self.seed, -orientation)[share]
         for start in range(0, len(indices), self.batch_size):
-            ids = indices[start : start + self.batch_size]
+            part = slice(start, start + self.batch_size)
+            ids = indices[part]
             target = self.targets.rows(ids).to(self.device)
-            yield Batch(self.preprocess(self._pixels(ids)), target, ids)
+            pixels = self._pixels(ids, None if draws is None else draws[part])
+            yield Batch(self.preprocess(pixels), target, ids)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The training batches of `epoch` from batch number `start` on."""
         order = self.order(epoch)
         indices = torch.from_numpy(self.indices)
         n = len(indices)
-        draws = self.augment.draws(n, self.seed, epoch) if self.augment else None
+        moves = self.posing or self.augment
+        draws = moves.draws(n, self.seed, epoch) if moves else None
         mixing = mixup_partners(n, self.mixup, self.seed, epoch) if self.mixup else None
         mosaics = None
         if self.augment and self.augment.mosaic and self.targets.kind == "boxes":
@@ -233,8 +252,10 @@ class Loader:
         share = self.world.share(whole.stop - whole.start)
         return slice(whole.start + share.start, whole.start + share.stop)
 
-    def _pixels(self, ids: torch.Tensor) -> torch.Tensor:
-        """Stored pixels (b, *size, c) of samples `ids`, on the device."""
+    def _pixels(self, ids: torch.Tensor, draws: torch.Tensor | None = None) -> torch.Tensor:
+        """Stored pixels (b, *size, c) of samples `ids`, on the device; poses moved by `draws`."""
+        if isinstance(self.store, PoseStore):
+            return self.store.made(ids, self.device, draws)
         if self.resident is not None:
             return self.resident.index_select(0, ids.to(self.device, non_blocking=True))
         return _sent(self.store.gather(ids), self.device)
@@ -249,6 +270,10 @@ class Loader:
         """Network input (b, c, *spatial) and targets of the samples at `positions` (b,) of this
         split, augmented for `epoch`.
         """
+        if self.posing is not None and draws is not None:
+            ids = torch.from_numpy(self.indices)[positions]
+            pixels = self._pixels(ids, draws[positions])
+            return self.preprocess(pixels), self.targets.rows(ids).to(self.device)
         pixels, target = self._stored(positions, epoch)
         if mosaics is not None:
             pixels, target = self._with_mosaics(pixels, target, positions, mosaics, epoch)

@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.data.cache import Progress, Store
+from hubel.data.cache import Progress
+from hubel.data.store import Store
 
 __all__ = ["FAINT", "PixelFacts", "measure_pixels"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.data.boxes import Boxes
-from hubel.data.cache import Store
 from hubel.data.source import SPLITS
+from hubel.data.store import Store
 
 __all__ = ["QUANTILES", "SIZES", "BoxFacts", "measure_boxes"]
 

@@ -8,10 +8,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.data.cache import Progress, Store
+from hubel.data.cache import Progress
 from hubel.data.legend import IGNORED
 from hubel.data.measure_boxes import split_rows
 from hubel.data.source import SPLITS
+from hubel.data.store import Store
 
 __all__ = ["MaskFacts", "measure_masks"]
 

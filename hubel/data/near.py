@@ -28,8 +28,9 @@ import numpy.typing as npt
 import torch
 from torch.nn import functional
 
-from hubel.data.cache import Progress, Store
+from hubel.data.cache import Progress
 from hubel.data.likeness import details, likeness, soft
+from hubel.data.store import Store
 
 __all__ = ["NearCopies", "near_copies"]
 

@@ -8,11 +8,13 @@ import numpy.typing as npt
 import torch
 
 from hubel.config import FitConfig
-from hubel.data.cache import Progress, Store, open_store
+from hubel.data.cache import Progress, open_store
+from hubel.data.folds import fold_splits
 from hubel.data.leaks import Leaks, leaks
 from hubel.data.legend import IGNORED
 from hubel.data.source import Source, open_source
 from hubel.data.split import Split, given_split, keep_copies_together, split_source
+from hubel.data.store import Store
 from hubel.errors import UserError
 from hubel.shapes import format_shape, per_dim
 
@@ -88,8 +90,11 @@ def open_configured(config: FitConfig, progress: Progress | None) -> tuple[Sourc
 
 def draw_split(source: Source, store: Store, config: FitConfig) -> Split:
     """The data's own split, completed by a draw in which exact copies stay together."""
+    usable, splits = store.readable, None
+    if config.fold:
+        splits = fold_splits(source, config.fold, config.seed, usable)
     split = split_source(
-        source, val_fraction=config.val_fraction, seed=config.seed, usable=store.readable
+        source, val_fraction=config.val_fraction, seed=config.seed, usable=usable, splits=splits
     )
     return keep_copies_together(split, source, store.digests)
 

@@ -7,9 +7,10 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.data.cache import Store
+from hubel.data.posed import PoseStore
 from hubel.data.resize import resize
 from hubel.data.source import Array
+from hubel.data.store import Store
 from hubel.errors import UserError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class Preprocess:
                 f"the data has {pixels.shape[-1]} channels, the network was trained on "
                 f"{self.in_channels}; convert the data"
             )
+        if self.scale == 1.0 and not any(self.mean) and set(self.std) == {1.0}:
+            return pixels.float().movedim(-1, 1)  # densities are taken as they are
         rows = pixels.reshape(-1, pixels.shape[-2] * pixels.shape[-1])  # (n·…, w·c)
         repeats = pixels.shape[-2]
         mean = torch.tensor(self.mean, device=pixels.device).mul_(self.scale).repeat(repeats)
@@ -103,7 +106,13 @@ class Preprocess:
 
 
 def fit_preprocess(store: Store, train: npt.NDArray[np.int64]) -> Preprocess:
-    """The statistics of samples `train` of `store`, and of no other."""
+    """The statistics of samples `train` of `store`, and of no other.
+
+    Densities of atoms are on a scale of their own, which published networks take: they stay.
+    """
+    if isinstance(store, PoseStore):
+        nothing, one = (0.0,) * store.in_channels, (1.0,) * store.in_channels
+        return Preprocess(store.size, nothing, one, scale=1.0)
     sums = torch.zeros(2, store.in_channels, dtype=torch.float64)
     count = 0
     scale = 255.0

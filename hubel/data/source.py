@@ -18,6 +18,7 @@ import numpy.typing as npt
 from hubel.data.boxes import Boxes, Fault
 from hubel.data.mirroring import flip_safe
 from hubel.data.paths import exists, expanded
+from hubel.data.poses import Poses
 from hubel.errors import UserError
 from hubel.registry import Registry
 
@@ -36,7 +37,7 @@ __all__ = [
 
 Array = npt.NDArray[Any]
 
-Labelling: TypeAlias = Literal["class", "boxes", "mask"]
+Labelling: TypeAlias = Literal["class", "boxes", "mask", "pose"]
 
 SPLITS = ("train", "val", "test")
 """The names a split may have; "" in `Source.splits` means: not assigned by the data."""
@@ -59,8 +60,8 @@ class SourceInfo:
         it follows from the pictures and is found by looking at them (`decode` can give
         either: 1 grey or 3 RGB).
     size: spatial size of every sample where the format fixes it (arrays); None otherwise.
-    labels: what a sample is labelled with: one "class", "boxes" with a class each, or a "mask",
-        a class for every pixel or voxel.
+    labels: what a sample is labelled with: one "class", "boxes" with a class each, a "mask",
+        a class for every pixel or voxel, or as a "pose" that is good or bad.
     interpolate: False where pixels are classes and not light, in a source of masks: brought to
         another size they are picked (nearest neighbour) and never mixed.
     """
@@ -105,6 +106,7 @@ class Source(ABC):
     boxes: of every sample, where `info.labels` is "boxes".
     masks: a source of the masks, sample for sample, where `info.labels` is "mask": pixels are
         classes (*spatial, 1) uint8, 255 where there is none.
+    poses: the atoms, and what is known of each, where `info.labels` is "pose".
     faults: what was found wrong with annotations and mended or passed over.
     splits: unicode array (n,) of "train", "val", "test" or "" (not assigned).
     groups: unicode array (n,) or None; samples of one group never cross splits.
@@ -119,6 +121,7 @@ class Source(ABC):
     groups: npt.NDArray[np.str_] | None = None
     boxes: Boxes | None = None
     masks: "Source | None" = None
+    poses: Poses | None = None
     faults: Sequence[Fault] = ()
     notes: list[str]
 

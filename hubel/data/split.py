@@ -47,6 +47,7 @@ def split_source(
     val_fraction: float,
     seed: int,
     usable: npt.NDArray[np.bool_] | None = None,
+    splits: npt.NDArray[np.str_] | None = None,
 ) -> Split:
     """Train, val and test of `source`.
 
@@ -59,6 +60,7 @@ def split_source(
     val_fraction: share to hold out, above 0 and at most 0.4.
     seed: of the draw; the same seed gives the same split.
     usable: (n,) False for samples to leave out (unreadable ones).
+    splits: (n,) in place of the source's own, those of a fold.
 
     Raises `UserError` where a class has no sample to train on (boxes and masks may lack one:
     `inspect` counts them), or nothing can be held out.
@@ -68,11 +70,12 @@ def split_source(
             f"the validation fraction must be above 0 and at most 0.4, got {val_fraction}"
         )
     keep = np.ones(len(source), bool) if usable is None else usable
-    one_class_each = source.info.labels == "class"
+    splits = source.splits if splits is None else splits
+    one_class_each = source.info.labels in ("class", "pose")
     if one_class_each:
         _check_enough(source, keep)
-    given = {s: np.flatnonzero(keep & (source.splits == s)) for s in ("train", "val", "test")}
-    free = np.flatnonzero(keep & (source.splits == ""))
+    given = {s: np.flatnonzero(keep & (splits == s)) for s in ("train", "val", "test")}
+    free = np.flatnonzero(keep & (splits == ""))
     names = [s for s in given if given[s].size]
     notes: list[str] = []
     if names and free.size:

@@ -8,14 +8,24 @@ import numpy.typing as npt
 import torch
 
 from hubel.data.boxes import Boxes
-from hubel.data.cache import Store
 from hubel.data.legend import IGNORED
+from hubel.data.poses import Poses
+from hubel.data.store import Store
 
-__all__ = ["IGNORED", "NO_OBJECT", "BoxTargets", "Kind", "Labels", "Masks", "Targets"]
+__all__ = [
+    "IGNORED",
+    "NO_OBJECT",
+    "BoxTargets",
+    "Kind",
+    "Labels",
+    "Masks",
+    "PoseTargets",
+    "Targets",
+]
 
-Kind: TypeAlias = Literal["class", "box", "boxes", "mask"]
+Kind: TypeAlias = Literal["class", "box", "boxes", "mask", "pose"]
 """What a target is, and so how it moves with its picture: a class, a class with one box, any
-number of boxes, a class a pixel."""
+number of boxes, a class a pixel, a pose."""
 
 NO_OBJECT = -1.0
 """The class of a row that pads a sample's boxes to the number of the fullest one."""
@@ -89,3 +99,34 @@ class Masks:
 
     def rows(self, ids: torch.Tensor) -> torch.Tensor:
         return self.store.gather(ids)[..., 0]
+
+
+@dataclass(frozen=True)
+class PoseTargets:
+    """What is known of a pose: rows are float32 (b, 4): whether it is good, the number of its
+    ligand, docking score, affinity; NaN where there is none.
+    """
+
+    kind: ClassVar[Kind] = "pose"
+    values: torch.Tensor
+
+    @classmethod
+    def of(cls, poses: Poses, labels: npt.NDArray[np.int64]) -> "PoseTargets":
+        """From a source's poses and targets."""
+        columns = (labels, poses.ligand_of, poses.docking_score, poses.affinity)
+        return cls(torch.from_numpy(np.column_stack(columns).astype(np.float32)))
+
+    def rows(self, ids: torch.Tensor) -> torch.Tensor:
+        return self.values[ids]
+
+    def weights(self, ids: torch.Tensor) -> torch.Tensor:
+        """How often each of samples `ids` is to be drawn, float64 (b,): half of all draws are good
+        poses, of either kind every ligand has the same share, and in it every pose (Ragoza et al.
+        2017, Journal of Chemical Information and Modeling 57, p. 945, "balanced and stratified").
+        """
+        good, ligand = self.values[ids, 0].long(), self.values[ids, 1].long()
+        cell = 2 * ligand + good
+        own = cell.bincount()[cell]  # poses of the same ligand and kind
+        ligands = (cell.unique() % 2).bincount(minlength=2)  # that have bad ones, and good ones
+        weights: torch.Tensor = 1.0 / (own * ligands[good]).double()
+        return weights

@@ -10,30 +10,41 @@ import torch
 
 from hubel.config import FitConfig
 from hubel.data.boxes import Boxes
-from hubel.data.cache import Progress, Store, open_store
+from hubel.data.cache import Progress, open_store
 from hubel.data.loader import Batch, Loader, evaluation_batch
+from hubel.data.poses import GOOD
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
+from hubel.data.store import Store
 from hubel.data.targets import Labels
 from hubel.engine import Engine, exact_engine, keep_freed_memory
 from hubel.errors import UserError
 from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
+from hubel.evaluate.ranking import RankingEvaluation, evaluate_ranking
 from hubel.evaluate.result import Evaluation
 from hubel.evaluate.segmentation import LabelMap, SegmentationEvaluation, SegmentedSplit
 from hubel.evaluate.segmenting import evaluate_maps
 from hubel.inference import Trained, batch_outputs, load_trained, outputs, read_train_digests
 from hubel.metrics.boxes import Predictions
+from hubel.metrics.consensus import Consensus
 from hubel.runs import RunFolder
 from hubel.shapes import format_shape
-from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask
+from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask, AnswersPose
 from hubel.views import with_tta, with_views
 
-__all__ = ["AnyEvaluation", "EvaluatedRun", "evaluate_run"]
+__all__ = ["ORIENTATIONS", "AnyEvaluation", "EvaluatedRun", "evaluate_run"]
+
+ORIENTATIONS = 8
+"""In how many a pose is looked at with --tta all."""
 
 AnyEvaluation: TypeAlias = (
-    Evaluation | LocalizationEvaluation | DetectionEvaluation | SegmentationEvaluation
+    Evaluation
+    | LocalizationEvaluation
+    | DetectionEvaluation
+    | SegmentationEvaluation
+    | RankingEvaluation
 )
 
 
@@ -106,7 +117,7 @@ def evaluate_run(
     if data is None and name == "train":
         leaked[:] = False
         notes.append("WARNING: the network was trained on these very samples")
-    if config.tta != "none":
+    if config.tta != "none" and trained.task.answer != "pose":
         which = "the pictures it is unsure of" if config.tta == "unsure" else "every picture"
         notes.append(
             f"outputs are means over shifted and mirrored views of {which} (--tta none: of one)"
@@ -125,6 +136,8 @@ def evaluate_run(
         engine,
         config.cache,
         progress,
+        ORIENTATIONS if config.tta != "none" else 1,
+        _consensus(run),
     )
     notes += held.notes()
     judged = _JUDGES[trained.task.answer](held)
@@ -137,7 +150,7 @@ def evaluate_run(
 class _HeldOut:
     """What a network is judged on: samples `indices` of a source, of which those `leaked` (n,) are
     copies of training samples. `table` gives each of the source's classes its number in the
-    run's, -1 for one that the run does not know.
+    run's, -1 for one that the run does not know. Poses are looked at in several `orientations`.
     """
 
     trained: Trained
@@ -151,14 +164,17 @@ class _HeldOut:
     engine: Engine
     cache: bool
     progress: Progress | None
+    orientations: int
+    consensus: Consensus | None
 
     @property
     def ids(self) -> list[str]:
         return [self.source.ids[int(i)] for i in self.indices]
 
-    def outputs(self) -> torch.Tensor:
+    def outputs(self, orientation: int = 0) -> torch.Tensor:
         """Of the network for each sample, in order."""
-        return outputs(self.trained.model, self._batches(), self.engine, lambda o, y: (o, y))[0]
+        batches = self._batches(orientation)
+        return outputs(self.trained.model, batches, self.engine, lambda o, y: (o, y))[0]
 
     def batch_outputs(self) -> Iterator[tuple[torch.Tensor, Batch]]:
         """The same batch by batch."""
@@ -207,7 +223,7 @@ class _HeldOut:
                 )
         return notes
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self, orientation: int = 0) -> Iterator[Batch]:
         self.engine.place(self.trained.model)
         loader = Loader(
             self.store,
@@ -219,7 +235,7 @@ class _HeldOut:
             num_classes=len(self.trained.classes),
             device=self.engine.device,
         )
-        return loader.evaluation()
+        return loader.evaluation(orientation)
 
 
 def _classified(held: _HeldOut) -> Evaluation:
@@ -317,11 +333,44 @@ def _segmented(held: _HeldOut) -> SegmentedSplit:
     return replace(split, evaluation=replace(evaluation, notes=(*evaluation.notes, note)))
 
 
+def _ranked(held: _HeldOut) -> RankingEvaluation:
+    poses = held.source.poses
+    if poses is None:
+        raise UserError(
+            f"DATA '{held.source.name}' has no poses to judge --task {held.trained.task.name} by; "
+            f"name data with poses"
+        )
+    task = cast(AnswersPose, held.trained.task)
+    views = []
+    for orientation in range(held.orientations):
+        if held.progress is not None:
+            held.progress("looking at poses", orientation, held.orientations)
+        views.append(task.log_odds(held.outputs(orientation)).double().numpy())
+    return evaluate_ranking(
+        np.mean(views, axis=0),
+        poses.docking_score[held.indices].astype(np.float64),
+        held.source.targets[held.indices] == GOOD,
+        poses.ligand_of[held.indices],
+        poses.names,
+        consensus=held.consensus,
+        orientations=held.orientations,
+        split=held.split,
+        seed=held.seed,
+    )
+
+
+def _consensus(run: RunFolder) -> Consensus | None:
+    """The weights that a scorer of poses found on the validation split."""
+    found = run.read_json("result.json")["metrics"].get("consensus")
+    return None if found is None else Consensus(**found)
+
+
 _JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation | SegmentedSplit]] = {
     "class": _classified,
     "box": _localized,
     "boxes": _detected,
     "mask": _segmented,
+    "pose": _ranked,
 }
 
 

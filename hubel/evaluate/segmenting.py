@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.data.cache import Store
+from hubel.data.store import Store
 from hubel.evaluate.segmentation import IGNORED, LabelMap, SegmentedSplit, evaluate_label_maps
 from hubel.maps import likeliest
 

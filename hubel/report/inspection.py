@@ -11,11 +11,11 @@ import numpy.typing as npt
 import torch
 
 from hubel.colours import class_colour, css
-from hubel.data.cache import Store
 from hubel.data.inspection import Inspection
 from hubel.data.measure_boxes import SIZES, BoxFacts, quantiles
 from hubel.data.sentences import plural_of
 from hubel.data.source import SPLITS, Source, UnreadableSampleError
+from hubel.data.store import Store
 from hubel.report import words
 from hubel.report.inspection_examples import example_rows
 from hubel.report.page import picture_uri, render, write_page

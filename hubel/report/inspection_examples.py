@@ -6,11 +6,11 @@ import numpy as np
 
 from hubel.annotate.drawing import Mark, marked
 from hubel.colours import class_colour, css, is_background
-from hubel.data.cache import Store
 from hubel.data.inspect import examples, sample_grid
 from hubel.data.inspection import Inspection
 from hubel.data.legend import IGNORED
 from hubel.data.source import Array, Source, UnreadableSampleError
+from hubel.data.store import Store
 from hubel.report.drawn import image_uri, masked_picture, masked_slices
 from hubel.report.page import picture_uri, still_picture
 from hubel.report.volumes import enlarged, preview, side_by_side, surface

@@ -1,8 +1,8 @@
 """The tasks: what a network's output means. One file a task; each registers itself.
 
-What a network answers is one of four kinds, and each has its way of being judged, drawn and
-written; a task of a kind that is there is one file. `AnswersClass`, `AnswersBox`, `AnswersBoxes`
-and `AnswersMask` say what a task of each kind gives beside the rest.
+What a network answers is one of five kinds, and each has its way of being judged, drawn and
+written; a task of a kind that is there is one file. `AnswersClass`, `AnswersBox`, `AnswersBoxes`,
+`AnswersMask` and `AnswersPose` say what a task of each kind gives beside the rest.
 """
 
 from collections.abc import Mapping
@@ -22,11 +22,13 @@ __all__ = [
     "AnswersBoxes",
     "AnswersClass",
     "AnswersMask",
+    "AnswersPose",
     "Task",
 ]
 
 Answer: TypeAlias = Kind
-"""What a prediction is: a class, a class with a box, any number of both, a class a pixel."""
+"""What a prediction is: a class, a class with a box, any number of both, a class a pixel, how good
+a pose is."""
 
 
 class Task(Protocol):
@@ -127,6 +129,18 @@ class AnswersMask(Task, Protocol):
 
     def maps(self, output: torch.Tensor) -> torch.Tensor:
         """Probabilities of each class at each pixel, (n, num_classes, *spatial)."""
+        ...
+
+
+class AnswersPose(Task, Protocol):
+    """A task whose answer is "pose"."""
+
+    def log_odds(self, output: torch.Tensor) -> torch.Tensor:
+        """Of a good pose, (n,)."""
+        ...
+
+    def affinities(self, output: torch.Tensor) -> torch.Tensor:
+        """-log₁₀ of the dissociation constant in mol/l, (n,)."""
         ...
 
 

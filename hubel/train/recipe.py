@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 from hubel.config import FitConfig
-from hubel.data.cache import Store
 from hubel.data.preprocess import Preprocess
+from hubel.data.store import Store
 from hubel.train.initialise import begin_as_identity
 from hubel.train.progressive import SMALLEST_SIDE, Progressive, takes_smaller
 from hubel.train.whitening import whiten
@@ -23,6 +23,7 @@ __all__ = ["batch_size_for", "begin", "make_progressive", "settle_batch_size"]
 _STEPS_AN_EPOCH = 50
 _WHITENED_SAMPLES = 5000
 _PASSED_SAMPLES = 16
+_MOST_VALUES = 1 << 26  # in all these: a few volumes of many channels are a gigabyte
 
 
 def batch_size_for(num_samples: int) -> int:
@@ -72,6 +73,8 @@ def _some(
     """Up to `most` samples of `train`, as the network gets them; evenly spaced, so that all
     classes are among them.
     """
+    values = math.prod(store.size) * store.in_channels
+    most = max(1, min(most, _MOST_VALUES // values))
     step = max(1, len(train) // most)
     return preprocess(store.gather(torch.from_numpy(train[::step][:most])))
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from hubel.config import AUTO, FitConfig
-from hubel.data.cache import Store
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
 from hubel.data.source import Source
+from hubel.data.store import Store
 from hubel.errors import UserError
 from hubel.models import MODELS
 from hubel.tasks import TASKS
@@ -15,7 +15,7 @@ from hubel.transfer import TORCHVISION, published_weights
 
 __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
-_USUAL = {"class": "classify", "boxes": "detect", "mask": "segment"}
+_USUAL = {"class": "classify", "boxes": "detect", "mask": "segment", "pose": "rank_poses"}
 _FOR_MINUTES, _FOR_TINY, _FOR_BOXES, _FOR_MASKS = "swift_s", "simple", "resnet18", "swift_m"
 
 
@@ -46,7 +46,12 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
     if config.task != AUTO:
         TASKS[config.task]  # an unknown one is told
     if config.task not in possible:
-        have = {"class": "one class a sample", "boxes": "boxes", "mask": "masks"}
+        have = {
+            "class": "one class a sample",
+            "boxes": "boxes",
+            "mask": "masks",
+            "pose": "poses",
+        }
         fix = f"give --task {' or '.join(possible)}" if possible else "name other data"
         raise UserError(
             f"--task {config.task} cannot be learned from DATA '{config.data}', whose labels are "
@@ -58,9 +63,39 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
             f"--mosaic shows the objects of four pictures at once, which --task detect learns "
             f"from and --task {config.task} does not; leave it out"
         )
+    if config.turns == "free" and task.answer != "pose":
+        raise UserError(
+            f"--turns free moves atoms, and --task {config.task} has pictures; give --turns plane "
+            f"or all"
+        )
+    if task.answer == "pose":
+        _refuse_for_poses(config)
+    if config.turns == AUTO:
+        config = replace(config, turns="free" if task.answer == "pose" else "none")
     left = {name: v for name, v in task.defaults.items() if getattr(config, name) is None}
     config = replace(config, **left)
+    if task.answer == "pose":
+        return replace(_without_classes(replace(config, tta="none")), tta="all"), note
     return (config if task.answer == "class" else _without_classes(config)), note
+
+
+def _refuse_for_poses(config: FitConfig) -> None:
+    """Poses are moved by turns and shifts; mirrored they would be other molecules."""
+    asked = {
+        "--flip": config.flip not in ("auto", "none"),
+        "--turns": config.turns not in ("auto", "none", "free"),
+        "--resized-crop": config.resized_crop < 1,
+        "--rotate": config.rotate > 0,
+        "--jitter": config.jitter > 0,
+        "--cutout": config.cutout > 0,
+        "--scale": bool(config.scale),
+    }
+    for option, given in asked.items():
+        if given:
+            raise UserError(
+                f"{option} changes pictures, and --task {config.task} sees atoms, which are turned "
+                f"(--turns free or none) and shifted (--translate); leave it out"
+            )
 
 
 def _without_classes(config: FitConfig) -> FitConfig:
@@ -92,6 +127,8 @@ def settle_flip(config: FitConfig, data: Data) -> tuple[FitConfig, str]:
     """`config` with flip "auto" decided by the data, and a sentence that says so."""
     if config.flip != "auto":
         return config, ""
+    if data.source.poses is not None:
+        return replace(config, flip="none"), ""  # the mirror image is another molecule
     if data.source.info.flip_safe:
         return replace(config, flip="random" if config.recipe == "plain" else "alternating"), ""
     return replace(config, flip="none"), (

@@ -16,9 +16,10 @@ from torch.optim.swa_utils import AveragedModel
 from hubel.config import FitConfig
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
+from hubel.data.posed import Posing
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
-from hubel.data.targets import BoxTargets, Labels, Masks, Targets
+from hubel.data.targets import BoxTargets, Labels, Masks, PoseTargets, Targets
 from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
@@ -60,6 +61,8 @@ def targets_for(task: Task, data: Data) -> Targets:
     if task.labels == "mask":
         assert data.store.masks is not None  # noqa: S101 — as above
         return Masks(data.store.masks)
+    if data.source.poses is not None:
+        return PoseTargets.of(data.source.poses, data.source.targets)
     return Labels.of(data.source.targets)
 
 
@@ -120,7 +123,11 @@ def assemble(
         counts = np.bincount(train_targets, minlength=num_classes).clip(1)
         weights = len(train_targets) / (num_classes * counts)
         class_weights = torch.tensor(weights, dtype=torch.float32, device=engine.device)
-    augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
+    augment = posing = None
+    if task.answer == "pose":
+        posing = Posing(config.turns == "free", config.translate)
+    else:
+        augment = Augment.of(config, tuple(m * preprocess.scale for m in preprocess.mean))
     loader = Loader(
         data.store,
         targets_for(task, data),
@@ -130,9 +137,10 @@ def assemble(
         config.seed,
         num_classes,
         augment=augment,
+        posing=posing,
         transform=transform,
         mixup=config.mixup,
-        balanced=config.balanced_sampling,
+        balanced=config.balanced_sampling or task.answer == "pose",
         device=engine.device,
         world=group.world,
         resident=resident(data.store, engine.device),
@@ -149,6 +157,7 @@ def assemble(
         indices=data.split.val,
         batch_size=evaluation_batch(data.store),
         augment=None,
+        posing=None,
         transform=None,
         mixup=0.0,
         balanced=False,

@@ -1,0 +1,75 @@
+"""One score out of two: what a network says of a pose, and the energy that docking gave it.
+
+Docking energies compare poses of one ligand well and those of different ligands badly, because
+they grow with the number of atoms; a network's word is about one pose at a time. So an energy
+counts twice: as it is, and by how much it lies above the best of its ligand.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Consensus"]
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Consensus:
+    """The log odds of a good pose, a weighted sum.
+
+    Attributes
+    ----------
+    intercept: log odds where all else is zero.
+    network: weight of the network's own log odds.
+    energy: of the docking score, per kcal/mol.
+    gap: of what the docking score lies above the lowest of the same ligand, per kcal/mol.
+    """
+
+    intercept: float
+    network: float
+    energy: float
+    gap: float
+
+    @classmethod
+    def fitted(
+        cls,
+        log_odds: FloatArray,
+        energies: FloatArray,
+        ligands: IntArray,
+        good: npt.NDArray[np.bool_],
+    ) -> "Consensus | None":
+        """By logistic regression (scikit-learn's, L2 of strength 1 on standardised columns, both
+        kinds of poses weighing the same); None where a kind or an energy is missing.
+        """
+        from sklearn.linear_model import LogisticRegression  # takes a second to import
+
+        if good.all() or not good.any() or not np.isfinite(energies).all():
+            return None
+        columns = _columns(log_odds, energies, ligands)
+        mean, deviation = columns.mean(axis=0), columns.std(axis=0)
+        deviation[deviation == 0] = 1.0
+        found = LogisticRegression(class_weight="balanced").fit((columns - mean) / deviation, good)
+        weights = found.coef_[0] / deviation
+        intercept = float(found.intercept_[0] - weights @ mean)
+        return cls(intercept, *map(float, weights))
+
+    def log_odds(self, log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:
+        """Of each pose (n,), from the network's log odds, docking scores and ligands' numbers."""
+        columns = _columns(log_odds, energies, ligands)
+        together: FloatArray = self.intercept + columns @ [self.network, self.energy, self.gap]
+        return together
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dictionary; `Consensus(**…)` reads it back."""
+        return asdict(self)
+
+
+def _columns(log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:
+    numbers, ligand = np.unique(ligands, return_inverse=True)
+    lowest = np.full(len(numbers), np.inf)
+    np.minimum.at(lowest, ligand, energies)
+    return np.column_stack([log_odds, energies, energies - lowest[ligand]]).astype(np.float64)

@@ -1,0 +1,164 @@
+"""Many poses in few receptors, in columns, and the atoms that a grid about each pose sees."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from hubel.molecules.channels import (
+    ATOM_TYPES,
+    LIGAND_CHANNELS,
+    RECEPTOR_CHANNELS,
+    Channels,
+)
+from hubel.molecules.grid import Atoms, Grid
+from hubel.molecules.grid_loops import REACH
+
+__all__ = ["Complexes", "Molecules", "Viewed"]
+
+_RADII = np.array([kind.radius for kind in ATOM_TYPES], np.float32)
+
+
+@dataclass(frozen=True)
+class Molecules:
+    """The typed atoms of several molecules: those of molecule i are rows starts[i]:starts[i + 1].
+
+    Attributes
+    ----------
+    starts: int64 (m + 1,), from 0 to a.
+    places: float32 (a, 3), in Å.
+    types: uint8 (a,), indices into `ATOM_TYPES`.
+    """
+
+    starts: npt.NDArray[np.int64]
+    places: npt.NDArray[np.float32]
+    types: npt.NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, rows: list[tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]]) -> "Molecules":
+        """From places (a, 3) and types (a,) of each molecule."""
+        return cls(
+            np.cumsum([0, *(len(types) for _, types in rows)], dtype=np.int64),
+            np.concatenate([np.zeros((0, 3), np.float32), *(places for places, _ in rows)]),
+            np.concatenate([np.zeros(0, np.uint8), *(types for _, types in rows)]),
+        )
+
+    def __len__(self) -> int:
+        """How many molecules."""
+        return len(self.starts) - 1
+
+    def atoms(self, i: int) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.uint8]]:
+        """Places and types of molecule `i`."""
+        rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
+        return self.places[rows], self.types[rows]
+
+
+@dataclass(frozen=True)
+class Viewed:
+    """The atoms of several poses and of the receptors about them, in the frame of each grid.
+
+    Attributes
+    ----------
+    atoms: the places are from the middle of the pose's grid, which `densities` is to take for
+        its centre.
+    num_poses: how many there are.
+    """
+
+    atoms: Atoms
+    num_poses: int
+
+    @property
+    def centres(self) -> torch.Tensor:
+        """(n, 3), where the places are counted from: zero."""
+        return self.atoms.places.new_zeros(self.num_poses, 3)
+
+    def to(self, device: torch.device) -> "Viewed":
+        """The same on `device`."""
+        columns = (self.atoms.places, self.atoms.radii, self.atoms.channels, self.atoms.samples)
+        return Viewed(Atoms(*(column.to(device) for column in columns)), self.num_poses)
+
+
+@dataclass(frozen=True)
+class Complexes:
+    """Poses of ligands in receptors.
+
+    Attributes
+    ----------
+    receptors, poses: their atoms.
+    receptor_of: int64 (n,), the receptor of each pose.
+    receptor_channels, ligand_channels: which types are drawn, and in which channels; the
+        ligand's come after the receptor's.
+    grid: the points about the mean place of a pose's drawn atoms.
+    """
+
+    receptors: Molecules
+    poses: Molecules
+    receptor_of: npt.NDArray[np.int64]
+    receptor_channels: Channels = RECEPTOR_CHANNELS
+    ligand_channels: Channels = LIGAND_CHANNELS
+    grid: Grid = field(default_factory=Grid)
+
+    def __len__(self) -> int:
+        """How many poses."""
+        return len(self.poses)
+
+    @property
+    def num_channels(self) -> int:
+        """Of the receptor and of the ligand together."""
+        return len(self.receptor_channels) + len(self.ligand_channels)
+
+    def centre(self, i: int) -> npt.NDArray[np.float64]:
+        """(3,) the mean place of the drawn atoms of pose `i`, in Å; zero where there are none."""
+        places, types = self.poses.atoms(i)
+        drawn = places[self.ligand_channels.of_type[types] >= 0]
+        centre: npt.NDArray[np.float64] = (
+            drawn.mean(axis=0, dtype=np.float64) if len(drawn) else np.zeros(3)
+        )
+        return centre
+
+    def outside(self, i: int) -> int:
+        """How many drawn atoms of pose `i` lie beyond its grid as it stands, and are not seen."""
+        places, types = self.poses.atoms(i)
+        away = np.abs(places - self.centre(i)).max(axis=1, initial=0.0)
+        return int(((away > self.grid.edge / 2) & (self.ligand_channels.of_type[types] >= 0)).sum())
+
+    def viewed(
+        self,
+        ids: npt.NDArray[np.int64],
+        rotations: npt.NDArray[np.float64] | None = None,
+        shifts: npt.NDArray[np.float64] | None = None,
+    ) -> Viewed:
+        """The atoms that the grids of poses `ids` (b,) see.
+
+        Parameters
+        ----------
+        rotations: (b, 3, 3), by which each is turned about its centre.
+        shifts: (b, 3), by which each is moved in its grid afterwards, in Å.
+        """
+        columns: list[tuple[npt.NDArray[np.floating], ...]] = []
+        samples = []
+        for row, i in enumerate(ids.tolist()):
+            centre = self.centre(i)
+            shift = np.zeros(3) if shifts is None else shifts[row]
+            # Half the diagonal of the cube, and as far as an atom reaches into it.
+            radius = 0.5 * 3**0.5 * self.grid.edge + REACH * float(_RADII.max())
+            radius += float(np.linalg.norm(shift))
+            both = (
+                (self.receptors.atoms(int(self.receptor_of[i])), self.receptor_channels, 0),
+                (self.poses.atoms(i), self.ligand_channels, len(self.receptor_channels)),
+            )
+            for (places, types), channels, first in both:
+                channel = channels.of_type[types]
+                away = places - centre
+                near = (channel >= 0) & (np.einsum("ij,ij->i", away, away) < radius**2)
+                away = away[near]
+                if rotations is not None:
+                    away = away @ rotations[row].T
+                columns.append((away + shift, _RADII[types[near]], channel[near] + first))
+                samples.append(np.full(int(near.sum()), row, np.int64))
+        seen, radii, numbers = (
+            torch.from_numpy(np.concatenate(column)) for column in zip(*columns, strict=True)
+        )
+        atoms = Atoms(seen.float(), radii, numbers, torch.from_numpy(np.concatenate(samples)))
+        return Viewed(atoms, len(ids))
