@@ -31,7 +31,7 @@ from hubel.evaluate.segmentation import SegmentationEvaluation
 from hubel.inference import Trained, load_trained
 from hubel.predict import Prediction, Reading, find_files, predict_files
 from hubel.python_file import is_own_file
-from hubel.runs import RunFolder, RunInUseError, WatchedRun
+from hubel.runs import RunFolder, RunInUseError, WatchedRun, write_atomic
 from hubel.shapes import format_shape
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
@@ -412,6 +412,8 @@ def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
     if isinstance(judged.evaluation, RankingEvaluation):
         from hubel.report.ranking import write_ranking_report
 
+        if judged.poses is not None:
+            write_atomic(folder / "poses.csv", judged.poses.to_csv())
         return write_ranking_report(
             page,
             judged.evaluation,

@@ -129,7 +129,7 @@ def _short(text: bytes) -> bytes:
 
 def write_poses(folder, *, receptors=None, poses=None, folds=True, empty=None, per_receptor=6):
     """A folder with receptors.npz and poses.npz: twelve receptors of forty atoms with six poses
-    each, a third of them good: their oxygens lie where the receptor has its nitrogens.
+    each, a third of them good: these have an oxygen, which lies where the receptor has a nitrogen.
 
     `receptors` and `poses` change arrays (a function of the array) or leave them out (None);
     `empty` is a pose without atoms.
@@ -142,8 +142,8 @@ def write_poses(folder, *, receptors=None, poses=None, folds=True, empty=None, p
     rows = []
     for i in range(num_poses):
         places = rng.normal(size=(8, 3)).astype(np.float32)
-        places[0] = (2.0, 0.0, 0.0) if label[i] else (-2.0, 0.0, 0.0)
-        types = np.array([13, 2, 2, 4, 4, 5, 6, 13], np.uint8)
+        places[0] = (2.0, 0.0, 0.0)
+        types = np.array([13 if label[i] else 2, 2, 2, 4, 4, 5, 6, 3], np.uint8)
         if i == empty:
             places, types = places[:0], types[:0]
         rows.append((places, types))

@@ -1,5 +1,7 @@
 """How good a scorer of poses is, beside the docking scores and together with them."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +21,7 @@ __all__ = [
     "CONSENSUS",
     "DOCKING",
     "NETWORK",
+    "PoseScores",
     "RankedLigand",
     "RankingEvaluation",
     "ScorerFigures",
@@ -67,6 +70,43 @@ class RankedLigand:
     network: int | None
     docking: int | None
     consensus: int | None
+
+
+@dataclass(frozen=True)
+class PoseScores:
+    """What each of n poses was given; higher is better but for `docking`.
+
+    Attributes
+    ----------
+    ids, ligands: names (n,).
+    good: bool (n,).
+    network: the network's log odds of a good pose, mean over orientations; `spread` is their
+        standard deviation, 0 of one orientation.
+    docking: in kcal/mol, NaN where there is none.
+    consensus: log odds, None where there is none.
+    """
+
+    ids: tuple[str, ...]
+    ligands: tuple[str, ...]
+    good: npt.NDArray[np.bool_]
+    network: FloatArray
+    spread: FloatArray
+    docking: FloatArray
+    consensus: FloatArray | None
+
+    def to_csv(self) -> str:
+        """One line a pose, in the order of the split, numbers in six digits."""
+        columns = [self.network, self.spread, self.docking]
+        names = ["network", "spread", "docking"]
+        if self.consensus is not None:
+            columns, names = [*columns, self.consensus], [*names, "consensus"]
+        file = io.StringIO()
+        rows = csv.writer(file, lineterminator="\n")
+        rows.writerow(["id", "ligand", "good", *names])
+        for i, name in enumerate(self.ids):
+            shown = ["" if np.isnan(c[i]) else f"{c[i]:.6g}" for c in columns]
+            rows.writerow([name, self.ligands[i], int(self.good[i]), *shown])
+        return file.getvalue()
 
 
 @dataclass(frozen=True)
@@ -124,24 +164,25 @@ class RankingEvaluation:
 
 
 def evaluate_ranking(
-    log_odds: FloatArray,
+    views: FloatArray,
     docking_scores: FloatArray,
     good: npt.NDArray[np.bool_],
     ligands: npt.NDArray[np.int64],
     names: Sequence[str],
+    ids: Sequence[str],
     *,
     consensus: Consensus | None,
-    orientations: int,
     split: str,
     seed: int = 0,
-) -> RankingEvaluation:
-    """Judge the scores of n poses.
+) -> tuple[RankingEvaluation, PoseScores]:
+    """Judge the scores of n poses; the figures, and the scores themselves.
 
     Parameters
     ----------
-    log_odds: (n,) the network's, of a good pose.
+    views: (orientations, n) the network's log odds of a good pose.
     docking_scores: (n,) in kcal/mol, lower is better; NaN where there is none.
     ligands: (n,) the number of each pose's ligand, an index into `names`.
+    ids: names (n,) of the poses.
     consensus: weights that were fitted on other poses.
     split: the split's name, kept in the result.
     seed: of the bootstrap.
@@ -154,6 +195,7 @@ def evaluate_ranking(
             f"tell apart: choose another split, or data with both kinds"
         )
     notes = []
+    log_odds = views.mean(axis=0)
     scores = {NETWORK: log_odds}
     if np.isfinite(docking_scores).all():
         scores[DOCKING] = -docking_scores
@@ -173,19 +215,29 @@ def evaluate_ranking(
             f"as missed"
         )
     notes += widthless_intervals({f"the {f.scorer}'s AUC": f.auc_interval for f in figures})
-    return RankingEvaluation(
+    given = PoseScores(
+        tuple(ids),
+        tuple(names[number] for number in ligands.tolist()),
+        good,
+        log_odds,
+        views.std(axis=0),
+        docking_scores,
+        scores.get(CONSENSUS),
+    )
+    evaluation = RankingEvaluation(
         split=split,
         n=len(good),
         num_good=int(good.sum()),
         num_ligands=len(numbers),
         with_good=with_good,
         random_top1=float(top_good(np.zeros(len(good)), good, ligands, 1).mean()),
-        orientations=orientations,
+        orientations=len(views),
         scorers=figures,
         consensus=consensus if CONSENSUS in scores else None,
         ligands=_ranked(scores, good, ligands, names),
         notes=tuple(notes),
     )
+    return evaluation, given
 
 
 def _figures(

@@ -22,7 +22,7 @@ from hubel.errors import UserError
 from hubel.evaluate.classification import evaluate_classification
 from hubel.evaluate.detection import DetectionEvaluation, evaluate_detection
 from hubel.evaluate.localization import LocalizationEvaluation, evaluate_localization
-from hubel.evaluate.ranking import RankingEvaluation, evaluate_ranking
+from hubel.evaluate.ranking import PoseScores, RankingEvaluation, evaluate_ranking
 from hubel.evaluate.result import Evaluation
 from hubel.evaluate.segmentation import LabelMap, SegmentationEvaluation, SegmentedSplit
 from hubel.evaluate.segmenting import evaluate_maps
@@ -53,7 +53,7 @@ class EvaluatedRun:
     """An evaluation and where its samples come from.
 
     `masks` are truth and prediction, by their names, of the samples that a report of
-    segmentation draws.
+    segmentation draws; `poses` what each was given, where poses are ranked.
     """
 
     evaluation: AnyEvaluation
@@ -61,6 +61,7 @@ class EvaluatedRun:
     source: Source
     notes: list[str]
     masks: Mapping[str, tuple[LabelMap, LabelMap]] = field(default_factory=dict)
+    poses: PoseScores | None = None
 
 
 def evaluate_run(
@@ -143,6 +144,8 @@ def evaluate_run(
     judged = _JUDGES[trained.task.answer](held)
     if isinstance(judged, SegmentedSplit):
         return EvaluatedRun(judged.evaluation, trained, source, notes, judged.worst)
+    if isinstance(judged, tuple):
+        return EvaluatedRun(judged[0], trained, source, notes, poses=judged[1])
     return EvaluatedRun(judged, trained, source, notes)
 
 
@@ -333,7 +336,7 @@ def _segmented(held: _HeldOut) -> SegmentedSplit:
     return replace(split, evaluation=replace(evaluation, notes=(*evaluation.notes, note)))
 
 
-def _ranked(held: _HeldOut) -> RankingEvaluation:
+def _ranked(held: _HeldOut) -> tuple[RankingEvaluation, PoseScores]:
     poses = held.source.poses
     if poses is None:
         raise UserError(
@@ -347,13 +350,13 @@ def _ranked(held: _HeldOut) -> RankingEvaluation:
             held.progress("looking at poses", orientation, held.orientations)
         views.append(task.log_odds(held.outputs(orientation)).double().numpy())
     return evaluate_ranking(
-        np.mean(views, axis=0),
+        np.array(views),
         poses.docking_score[held.indices].astype(np.float64),
         held.source.targets[held.indices] == GOOD,
         poses.ligand_of[held.indices],
         poses.names,
+        held.ids,
         consensus=held.consensus,
-        orientations=held.orientations,
         split=held.split,
         seed=held.seed,
     )
@@ -365,7 +368,9 @@ def _consensus(run: RunFolder) -> Consensus | None:
     return None if found is None else Consensus(**found)
 
 
-_JUDGES: dict[Answer, Callable[[_HeldOut], AnyEvaluation | SegmentedSplit]] = {
+_Judged: TypeAlias = AnyEvaluation | SegmentedSplit | tuple[RankingEvaluation, PoseScores]
+
+_JUDGES: dict[Answer, Callable[[_HeldOut], _Judged]] = {
     "class": _classified,
     "box": _localized,
     "boxes": _detected,
