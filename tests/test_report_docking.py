@@ -110,7 +110,10 @@ class Page(HTMLParser):
                 self.tables[-1][-1][-1] += data
 
     def rows(self, table):
-        return [[re.sub(r"\s+", " ", cell).strip() for cell in row] for row in self.tables[table]]
+        return [
+            [re.sub(r"\s+", " ", cell).replace("\xad", "").strip() for cell in row]
+            for row in self.tables[table]
+        ]
 
     @property
     def data(self):

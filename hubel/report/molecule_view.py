@@ -112,7 +112,7 @@ def near(molecule: Molecule, places: Floats, distance: float) -> Ints:
     gaps = molecule.places[around, None, :] - places[None, :, :]  # (atoms around, m, 3)
     found[around] = ((gaps**2).sum(axis=-1) <= distance**2).any(axis=1)
     if molecule.residues is not None:
-        labels = {molecule.residues[i] for i in np.flatnonzero(found)}
+        labels = {molecule.residues[i] for i in np.flatnonzero(found).tolist()}
         found = np.array([label in labels for label in molecule.residues], dtype=bool)
     return np.flatnonzero(found)
 
@@ -147,7 +147,8 @@ def ramp_index(value: float, limit: float) -> int:
 def _ramp() -> tuple[str, ...]:
     colours = []
     for step in range(-_STEPS, _STEPS + 1):
-        share, end = abs(step) / _STEPS, (_FOR if step > 0 else _AGAINST)
+        # The root makes small contributions visible; the legend is drawn from the same colours.
+        share, end = (abs(step) / _STEPS) ** 0.7, (_FOR if step > 0 else _AGAINST)
         mixed = (round(a + share * (b - a)) for a, b in zip(_NEUTRAL, end, strict=True))
         colours.append("#" + "".join(f"{c:02x}" for c in mixed))
     return tuple(colours)

@@ -104,8 +104,8 @@
       bonded.add(i).add(j);
       if (!isNear(i) || !isNear(j)) continue;
       const [a, b] = [at(pocket, i), at(pocket, j)];
-      parts.push({ kind: "line", a, b: between(a, b), width: strong(i) ? 3 : 1.6, colour: colour(i) });
-      parts.push({ kind: "line", a: between(a, b), b, width: strong(j) ? 3 : 1.6, colour: colour(j) });
+      parts.push({ kind: "line", a, b: between(a, b), width: strong(i) ? 3 : 1.6, colour: colour(i), around: !strong(i) });
+      parts.push({ kind: "line", a: between(a, b), b, width: strong(j) ? 3 : 1.6, colour: colour(j), around: !strong(j) });
     }
     pocket.e.forEach((element, i) => {
       if (!isNear(i)) return;
@@ -130,7 +130,7 @@
             + (2 * p0[k] - 5 * v + 4 * p2[k] - p3[k]) * t * t
             + (3 * v - p0[k] - 3 * p2[k] + p3[k]) * t ** 3));
         for (let s = 0; s < 5; s++) {
-          parts.push({ kind: "line", a: on(s / 5), b: on((s + 1) / 5), width: 0.34, wide: true, colour });
+          parts.push({ kind: "line", a: on(s / 5), b: on((s + 1) / 5), width: 0.34, wide: true, colour, around: true });
         }
       }
       return parts;
@@ -169,6 +169,7 @@
     const colour = (i) => (told ? data.ramp[pose.k[i]] : byElement(pose.e[i], carbon.pose));
     const label = (i) => `${ligand.name} · ${pose.e[i]}${i + 1}${told ? `, contributes ${signed(pose.c[i])}` : ""}`;
     const parts = balls(pose, colour, { ball: 0.36, stick: 0.15 }, label);
+    if (told) for (const part of parts) part.clear = true;
     if (option("crystal") && ligand.crystal) {
       const { crystal } = ligand;
       const own = (i) => byElement(crystal.e[i], carbon.crystal);

@@ -2,7 +2,9 @@
 // perspective and haze. Turned by mouse, touch or keyboard. Knows nothing of the page around it.
 //
 // A part: {kind: "ball" | "stick" | "line" | "text" | "spot", a, b, radius (Å), width (pixels, or
-// Å where `wide`), colour "#rrggbb", dash, text, label}. A spot is not drawn; it has a label only.
+// Å where `wide`), colour "#rrggbb", dash, text, label, around, clear}. A spot is not drawn;
+// it has a label only. What is `around` the matter fades where it comes between it and the eye;
+// what is `clear` keeps its colour at any depth, because the colour is a number.
 const moleculeView = (canvas, onPoint) => {
   "use strict";
   const pen = canvas.getContext("2d");
@@ -118,8 +120,13 @@ const moleculeView = (canvas, onPoint) => {
     for (const item of [...items.filter((item) => item.part.kind !== "text"), ...words]) {
       const { part, a, z } = item;
       if (z > eye / 2) continue; // too near to the eye to be anything but in the way
-      const haze = 0.8 * Math.min(1, Math.max(0, 0.5 - z / (2.2 * reach)) ** 1.3);
-      item.colour = mixed(numbers(part.colour || "#000000"), ground, haze);
+      const far = 4 * a.scale + 40; // pixels: longer than a bond and than a word
+      const outside = (p) => p.x < -far || p.y < -far || p.x > width + far || p.y > height + far;
+      if (outside(a) && (!item.b || outside(item.b))) continue;
+      const haze = Math.min(1, Math.max(0, 0.5 - z / (2.2 * reach)) ** 1.3);
+      const veil = part.around ? Math.max(0, (z - 2) / reach) : 0; // before what matters
+      const share = (part.clear ? 0.2 : 0.8) * Math.min(1, haze + veil);
+      item.colour = mixed(numbers(part.colour || "#000000"), ground, share);
       paint[part.kind](item, taken);
       if (part.label) spots.push({ ...a, label: part.label, size: (part.radius || 0) * a.scale });
     }
