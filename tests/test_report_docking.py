@@ -55,12 +55,12 @@ def ligand(shift=0.0, contributions=None):
 
 
 def protein():
-    """Four residues of N, CA, C, O along x, 3.8 Å apart and 4 Å below; a fifth one 40 Å away."""
+    """A residue of N, CA, C, O 40 Å away, then four along x, 3.8 Å apart and 3.5 Å below."""
     atoms = [("N", -1.4, 0.4), ("CA", 0.0, 0.0), ("C", 1.4, 0.4), ("O", 1.0, 1.65)]
     places, residues, names = [], [], []
-    for number, x in enumerate((-5.7, -1.9, 1.9, 5.7, 45.7)):
+    for number, x in enumerate((45.7, -5.7, -1.9, 1.9, 5.7)):
         for name, dx, y in atoms:
-            places.append([x + dx, y, -4.0])
+            places.append([x + dx, y, -3.5])
             residues.append(f"GLY {number + 1} A")
             names.append(name)
     return Molecule([n[0] for n in names], np.array(places), residues=residues, names=names)
@@ -126,7 +126,7 @@ def docking():
     """One ligand, two poses, all that can be known of them."""
     protein_ = protein()
     toward = np.zeros(20)
-    toward[[6, 19]] = [0.02, 0.9]  # the last one is far away: neither drawn nor told
+    toward[[10, 3]] = [0.02, 0.9]  # the second one is far away: neither drawn nor told
     checks = (Verdict("bond lengths", True), Verdict("clashes", False, "0.4 Å apart"))
     best = pose(
         1, 0.912, score_spread=0.031, affinity=6.25, vina=-7.5, consensus=1.5, rmsd=0.5,
@@ -271,12 +271,12 @@ def test_the_view_has_every_atom_and_bond(page):
     assert second["x"][2::3] == [1.0] * 6
     assert found["crystal"]["x"][2::3] == [0.5] * 6
     pocket = page.data["pocket"]
-    # Residues 1 to 4 lie within 8 Å; each has 3 bonds, and C–N between neighbours is 1 Å here.
-    assert pocket["r"] == [f"GLY {i} A" for i in (1, 2, 3, 4)]
+    # Residues 2 to 5 lie within 8 Å; each has 3 bonds, and C–N between neighbours is 1 Å here.
+    assert pocket["r"] == [f"GLY {i} A" for i in (2, 3, 4, 5)]
     assert pocket["n"] == [i for i in range(4) for _ in range(4)]
     assert pocket["a"] == ["N", "CA", "C", "O"] * 4
     assert len(pocket["b"]) == 3 * (4 * 3 + 3)
-    assert page.data["backbone"] == [[-5.7, 0, -4, -1.9, 0, -4, 1.9, 0, -4, 5.7, 0, -4]]
+    assert page.data["backbone"] == [[-5.7, 0, -3.5, -1.9, 0, -3.5, 1.9, 0, -3.5, 5.7, 0, -3.5]]
     assert page.data["box"] == {"centre": [0, 0, 0], "size": [20, 20, 22.5]}
 
 
@@ -288,7 +288,7 @@ def test_contributions_are_blue_for_and_red_against(page):
     assert first["molecule"]["k"][2:] == [32] * 4
     assert first["molecule"]["k"][0] > 32 > first["molecule"]["k"][1]
     told = dict(zip(first["pocket"]["i"], first["pocket"]["c"], strict=True))
-    assert told[6] == 0.02
+    assert told[6] == 0.02  # of those drawn
     assert set(told) <= set(range(16))
     assert "k" not in second["molecule"]
     assert "pocket" not in second
@@ -364,15 +364,15 @@ def test_bonds_by_distance_are_those_of_the_molecule():
 
 def test_whole_residues_are_near():
     whole = protein()
-    assert near(whole, np.array([[-7.1, 0.4, -4.0]]), 0.1).tolist() == [0, 1, 2, 3]
+    assert near(whole, np.array([[-7.1, 0.4, -3.5]]), 0.1).tolist() == [4, 5, 6, 7]
     assert near(whole, np.array([[0.0, 99, 0]]), 8.0).tolist() == []
     atoms = Molecule(whole.elements, whole.places)
-    assert near(atoms, np.array([[-7.1, 0.4, -4.0]]), 0.1).tolist() == [0]
+    assert near(atoms, np.array([[-7.1, 0.4, -3.5]]), 0.1).tolist() == [4]
 
 
 def test_the_backbone_breaks_where_residues_are_missing():
     whole = protein()
-    pieces = backbone(whole, np.array([*range(8), *range(12, 16)]))
+    pieces = backbone(whole, np.array([*range(4, 12), *range(16, 20)]))
     assert [piece[:, 0].tolist() for piece in pieces] == [[-5.7, -1.9]]
     assert backbone(Molecule(whole.elements, whole.places), np.arange(20)) == []
 
@@ -439,4 +439,4 @@ def test_the_view_draws_in_a_browser_and_nothing_else_runs(docking, tmp_path, ki
     assert canvas["aria-label"].endswith("in the pocket, in three dimensions, 6 atoms.")
     assert [t for t, _ in shown.elements].count("img") == 0
     if kind == "plain":
-        assert "Within 4 Å: GLY" in shown.text
+        assert "Within 4 Å: GLY 3 A, GLY 4 A." in shown.text
