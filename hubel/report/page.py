@@ -33,6 +33,7 @@ Array = npt.NDArray[Any]
 
 TEMPLATES = Path(__file__).parent / "templates"
 CHART_MARK = 'class="chart"'
+MOLECULE_MARK = 'class="molecule"'
 
 # What would end a <script> element or a JavaScript line, as JSON writes it harmlessly.
 SCRIPT_UNSAFE = {c: f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
@@ -107,15 +108,30 @@ def _chart_scripts() -> tuple[Markup, ...]:
     bundle = figures.javascript()
     boot = (TEMPLATES / "charts.js").read_text(encoding="utf-8")
     boot = boot.replace("/*THEMES*/", str(json_script(figures.themes())))
-    # Trusted text: the library's own and ours. It may hold no end of a script element.
-    scripts = (Markup(bundle), Markup(boot))
+    return _inlined(bundle, boot)
+
+
+@lru_cache(maxsize=1)
+def _molecule_scripts() -> tuple[Markup, ...]:
+    """What draws molecules, then what ties the view to the tables beside it."""
+    files = ("molecule_view.js", "docking.js")
+    return _inlined(*((TEMPLATES / name).read_text(encoding="utf-8") for name in files))
+
+
+def _inlined(*scripts: str) -> tuple[Markup, ...]:
+    """Trusted text: a library's own and ours. It may hold no end of a script element."""
     if any("</script" in s.lower() or "<!--" in s for s in scripts):
         raise RuntimeError("a script cannot be inlined: it holds the end of a script element")
-    return scripts
+    return tuple(Markup(s) for s in scripts)
 
 
 def _page_scripts(body: str) -> tuple[Markup, ...]:
-    return _chart_scripts() if CHART_MARK in body else ()
+    scripts: tuple[Markup, ...] = ()
+    if CHART_MARK in body:
+        scripts += _chart_scripts()
+    if MOLECULE_MARK in body:
+        scripts += _molecule_scripts()
+    return scripts
 
 
 def _policy(scripts: tuple[Markup, ...]) -> str:
