@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from hubel.molecules import grid as grid_module
 from hubel.molecules.channels import ATOM_TYPES, LIGAND_CHANNELS, RECEPTOR_CHANNELS, Channels
-from hubel.molecules.grid import Atoms, Grid, densities, random_rotations
+from hubel.molecules.grid import Atoms, Grid, atom_sums, densities, random_rotations
 
 SMALL = Grid(0.5, 10)
 POINTS = torch.arange(10, dtype=torch.float64) * 0.5
@@ -182,3 +182,30 @@ def test_grids_are_those_of_libmolgrid():
         sums = densities(*published(row["pose"]), 28)[0].double().sum((1, 2, 3))
         expected = [float(row[f"sum_ch{c}"]) for c in range(28)]
         torch.testing.assert_close(sums, torch.tensor(expected).double(), rtol=1e-5, atol=1e-2)
+
+
+@pytest.mark.parametrize("by_tensors", [False, True])
+def test_what_an_atom_sums_is_what_a_field_loses_without_it(by_tensors):
+    generator = torch.Generator().manual_seed(0)
+    grid, a = Grid(0.5, 16), 12
+    atoms = Atoms(
+        (torch.rand(a, 3, generator=generator, dtype=torch.float64) - 0.5) * 8,
+        torch.linspace(1.0, 2.0, a, dtype=torch.float64),
+        torch.arange(a) % 3,
+        torch.arange(a) % 2,
+    )
+    centres = torch.zeros(2, 3, dtype=torch.float64)
+    field = torch.randn(2, 3, 16, 16, 16, generator=generator, dtype=torch.float64)
+    whole = (densities(atoms, centres, 3, grid) * field).sum()
+    if by_tensors:
+        index, value = grid_module._windows(atoms, centres - grid.edge / 2, field.shape, grid)
+        sums = (value * field.reshape(-1)[index]).flatten(1).sum(1)
+    else:
+        sums = atom_sums(atoms, centres, field, grid)
+    for i in range(a):
+        kept = torch.arange(a) != i
+        rest = Atoms(
+            *(getattr(atoms, name)[kept] for name in ("places", "radii", "channels", "samples"))
+        )
+        lost = whole - (densities(rest, centres, 3, grid) * field).sum()
+        assert float(sums[i]) == pytest.approx(float(lost), abs=1e-9)

@@ -1,6 +1,7 @@
 """Many poses in few receptors, in columns, and the atoms that a grid about each pose sees."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -63,10 +64,14 @@ class Viewed:
     atoms: the places are from the middle of the pose's grid, which `densities` is to take for
         its centre.
     num_poses: how many there are.
+    numbers: int64 (a,), the number of each atom in its receptor or its pose.
+    in_pose: bool (a,), whether it is one of the pose.
     """
 
     atoms: Atoms
     num_poses: int
+    numbers: torch.Tensor
+    in_pose: torch.Tensor
 
     @property
     def centres(self) -> torch.Tensor:
@@ -76,7 +81,18 @@ class Viewed:
     def to(self, device: torch.device) -> "Viewed":
         """The same on `device`."""
         columns = (self.atoms.places, self.atoms.radii, self.atoms.channels, self.atoms.samples)
-        return Viewed(Atoms(*(column.to(device) for column in columns)), self.num_poses)
+        atoms = Atoms(*(column.to(device) for column in columns))
+        return Viewed(atoms, self.num_poses, self.numbers.to(device), self.in_pose.to(device))
+
+    def without(self, atoms: torch.Tensor) -> "Viewed":
+        """One pose as many times as there are `atoms` (k,), each time without one of them."""
+        a, k = len(self.numbers), len(atoms)
+        rows = torch.arange(a, device=atoms.device).repeat(k).view(k, a)
+        kept = rows != atoms[:, None]
+        rows, copies = rows[kept], kept.nonzero()[:, 0]
+        own = self.atoms
+        seen = Atoms(own.places[rows], own.radii[rows], own.channels[rows], copies)
+        return Viewed(seen, k, self.numbers[rows], self.in_pose[rows])
 
 
 @dataclass(frozen=True)
@@ -136,7 +152,7 @@ class Complexes:
         rotations: (b, 3, 3), by which each is turned about its centre.
         shifts: (b, 3), by which each is moved in its grid afterwards, in Å.
         """
-        columns: list[tuple[npt.NDArray[np.floating], ...]] = []
+        columns: list[tuple[npt.NDArray[Any], ...]] = []
         samples = []
         for row, i in enumerate(ids.tolist()):
             centre = self.centre(i)
@@ -155,10 +171,11 @@ class Complexes:
                 away = away[near]
                 if rotations is not None:
                     away = away @ rotations[row].T
-                columns.append((away + shift, _RADII[types[near]], channel[near] + first))
-                samples.append(np.full(int(near.sum()), row, np.int64))
-        seen, radii, numbers = (
+                numbers = np.flatnonzero(near)
+                columns.append((away + shift, _RADII[types[near]], channel[near] + first, numbers))
+                samples.append(np.full(len(numbers), row, np.int64))
+        seen, radii, drawn, number = (
             torch.from_numpy(np.concatenate(column)) for column in zip(*columns, strict=True)
         )
-        atoms = Atoms(seen.float(), radii, numbers, torch.from_numpy(np.concatenate(samples)))
-        return Viewed(atoms, len(ids))
+        atoms = Atoms(seen.float(), radii, drawn, torch.from_numpy(np.concatenate(samples)))
+        return Viewed(atoms, len(ids), number, drawn >= len(self.receptor_channels))

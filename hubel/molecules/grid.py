@@ -16,7 +16,7 @@ import torch
 
 from hubel.molecules.grid_loops import REACH, TAIL, compiled_loops
 
-__all__ = ["Atoms", "Grid", "densities", "random_rotations"]
+__all__ = ["Atoms", "Grid", "atom_sums", "densities", "random_rotations"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,28 @@ def densities(
     return _by_tensors(atoms, origins, shape, grid)
 
 
+def atom_sums(
+    atoms: Atoms, centres: torch.Tensor, field: torch.Tensor, grid: Grid | None = None
+) -> torch.Tensor:
+    """(a,) for each atom the sum over the points of its own density times `field`
+    (n, num_channels, x, y, z).
+
+    Of a score's gradient by the densities it is what the score changes by, to first order, where
+    the atom's density grows by all of itself.
+    """
+    grid = grid or Grid()
+    origins = centres - grid.edge / 2
+    if atoms.places.device.type == "cpu":
+        found = torch.zeros(len(atoms.places), dtype=atoms.places.dtype)
+        columns = _numpy(atoms.places, atoms.radii, atoms.channels, atoms.samples, origins)
+        compiled_loops().weigh(*columns, grid.resolution, *_numpy(field), found.numpy())
+        return found
+    if len(atoms.places) == 0:
+        return atoms.places.new_zeros(0)
+    index, value = _windows(atoms, origins, tuple(field.shape), grid)
+    return (value * field.reshape(-1)[index]).flatten(1).sum(1)
+
+
 def random_rotations(number: int, generator: torch.Generator | None = None) -> torch.Tensor:
     """(number, 3, 3) float64, uniform over all rotations: of normal quaternions."""
     q = torch.randn(number, 4, generator=generator, dtype=torch.float64)
@@ -125,10 +147,20 @@ def _by_tensors(
     atoms: Atoms, origins: torch.Tensor, shape: tuple[int, ...], grid: Grid
 ) -> torch.Tensor:
     """The same in tensor operations: each atom in a window as wide as the largest needs."""
-    places, radii = atoms.places, atoms.radii.to(atoms.places.dtype)
-    out = places.new_zeros(shape)
-    if len(places) == 0:
+    out = atoms.places.new_zeros(shape)
+    if len(atoms.places) == 0:
         return out
+    index, value = _windows(atoms, origins, shape, grid)
+    return out.view(-1).index_add(0, index.flatten(), value.flatten()).view(shape)
+
+
+def _windows(
+    atoms: Atoms, origins: torch.Tensor, shape: tuple[int, ...], grid: Grid
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each atom the places in the flat grids that it may touch, and its density there, zero
+    beyond its reach and beyond its grid: (a, width, width, width) both.
+    """
+    places, radii = atoms.places, atoms.radii.to(atoms.places.dtype)
     width = int(2 * REACH * float(radii.max()) / grid.resolution) + 1
     inside = places - origins[atoms.samples].to(places.dtype)
     first = ((inside.detach() - REACH * radii[:, None]) / grid.resolution).ceil().long()
@@ -141,7 +173,7 @@ def _by_tensors(
     tail = TAIL * (REACH - q.clamp_min(1).sqrt()).clamp_min(0).square()
     value = torch.where(q <= 1, torch.exp(-2 * q.clamp_max(1)), tail)
 
-    n, num_channels, side = shape[0], shape[1], grid.points
+    num_channels, side = shape[1], grid.points
     there = (points >= 0) & (points < side)
     px, py, pz = points.clamp(0, side - 1).unbind(1)
     row = atoms.samples * num_channels + atoms.channels
@@ -149,5 +181,4 @@ def _by_tensors(
     index = index + pz[:, None, None, :]
     tx, ty, tz = there.unbind(1)
     value = value * (tx[:, :, None, None] & ty[:, None, :, None] & tz[:, None, None, :])
-    flat = out.view(-1).index_add(0, index.flatten(), value.flatten())
-    return flat.view(n, num_channels, side, side, side)
+    return index, value

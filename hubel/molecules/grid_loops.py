@@ -25,11 +25,13 @@ TAIL = 4 * math.exp(-2)
 class Loops:
     """`add(places, radii, channels, samples, origins, resolution, out)` adds each atom's density to
     out (n, c, x, y, z); `pull(…, resolution, gradient, found)` adds to found (a, 3) what the
-    gradient (n, c, x, y, z) of the densities is by the places.
+    gradient (n, c, x, y, z) of the densities is by the places; `weigh`, called alike, adds to
+    found (a,) the sum of each atom's density times the field (n, c, x, y, z).
     """
 
     add: Callable[..., None]
     pull: Callable[..., None]
+    weigh: Callable[..., None]
 
 
 @functools.cache
@@ -41,7 +43,7 @@ def compiled_loops() -> Loops:
         raise UserError(
             "grids of molecules need numba, which is not installed: pip install 'hubel[docking]'"
         ) from None
-    return Loops(numba.njit(_add, nogil=True), numba.njit(_pull, nogil=True))
+    return Loops(*(numba.njit(loop, nogil=True) for loop in (_add, _pull, _weigh)))
 
 
 def _add(
@@ -137,3 +139,44 @@ def _pull(
         found[a, 0] += by_x
         found[a, 1] += by_y
         found[a, 2] += by_z
+
+
+def _weigh(
+    places: Any,
+    radii: Any,
+    channels: Any,
+    samples: Any,
+    origins: Any,
+    resolution: float,
+    field: Any,
+    found: Any,
+) -> None:
+    side = field.shape[2]
+    for a in range(places.shape[0]):
+        r, n = radii[a], samples[a]
+        reach = REACH * r
+        x, y, z = (
+            places[a, 0] - origins[n, 0],
+            places[a, 1] - origins[n, 1],
+            places[a, 2] - origins[n, 2],
+        )
+        total = 0.0
+        for i in range(
+            max(0, math.ceil((x - reach) / resolution)),
+            min(side - 1, math.floor((x + reach) / resolution)) + 1,
+        ):
+            for j in range(
+                max(0, math.ceil((y - reach) / resolution)),
+                min(side - 1, math.floor((y + reach) / resolution)) + 1,
+            ):
+                square = ((i * resolution - x) / r) ** 2 + ((j * resolution - y) / r) ** 2
+                for k in range(
+                    max(0, math.ceil((z - reach) / resolution)),
+                    min(side - 1, math.floor((z + reach) / resolution)) + 1,
+                ):
+                    q = square + ((k * resolution - z) / r) ** 2
+                    if q >= REACH * REACH:
+                        continue
+                    density = math.exp(-2 * q) if q <= 1 else TAIL * (REACH - math.sqrt(q)) ** 2
+                    total += density * field[n, channels[a], i, j, k]
+        found[a] += total

@@ -93,8 +93,8 @@ class RankPoses:
 
     def metrics(self, output: torch.Tensor, target: torch.Tensor) -> dict[str, Any]:
         """`auc` over all poses (a half where all are of one kind), `top1`, the share of ligands
-        whose first pose is good, `loss`, `n`, and the weights of a `consensus` with the docking
-        scores, None where there are none.
+        whose first pose is good, `loss`, `n`, the weights of a `consensus` with the docking
+        scores, None where there are none, and whether there were affinities to learn.
         """
         scores = self.log_odds(output).cpu().numpy().astype(np.float64)
         rows = target.cpu().numpy().astype(np.float64)
@@ -109,6 +109,7 @@ class RankPoses:
             "loss": float(self.loss(output, target)),
             "n": len(rows),
             "consensus": None if consensus is None else consensus.to_json(),
+            "knows_affinity": bool(np.isfinite(rows[:, 3]).any()),
         }
 
     def headline(self, metrics: Mapping[str, Any]) -> str:
