@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Consensus"]
+__all__ = ["Consensus", "standardised"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -73,3 +73,15 @@ def _columns(log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> F
     lowest = np.full(len(numbers), np.inf)
     np.minimum.at(lowest, ligand, energies)
     return np.column_stack([log_odds, energies, energies - lowest[ligand]]).astype(np.float64)
+
+
+def standardised(log_odds: FloatArray, energies: FloatArray) -> FloatArray:
+    """The consensus of the poses of one ligand where no weights are known: by how many standard
+    deviations each lies above the mean, by both scores together.
+    """
+    total = np.zeros(len(log_odds))
+    for column in (log_odds, -energies):
+        deviation = column.std()
+        if deviation > 0:
+            total += (column - column.mean()) / deviation
+    return total
