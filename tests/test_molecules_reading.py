@@ -1,7 +1,10 @@
 """Ligands and receptors out of files: whole ones, broken ones, and what is said of them."""
 
+import csv
 import gzip
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -369,15 +372,17 @@ def test_the_likeliest_place_is_kept(tmp_path):
         atom_line(6, " CA", "SER", 2, (4, 2.7, 0), "C", "A", 0.4),
         atom_line(7, " CA", "SER", 2, (4, 2.8, 0), "C", "B", 0.6),
         atom_line(8, " CB", "SER", 2, (4, 2.7, 1.5), "C", "A", 0.4),
+        atom_line(8, " OG", "SER", 2, (5, 3.0, 1.5), "O", "B", 0.6),
+        atom_line(8, " OG", "SER", 2, (5, 2.9, 1.5), "O", "A", 0.4),
         atom_line(9, " C", "ALA", 3, (7, 0, 0), "C", "A", 0.3),
         atom_line(10, " C", "GLY", 3, (8, 0, 0), "C", "B", 0.7),
     ]
     receptor = read_receptor(written(tmp_path / "a.pdb", text))
     kept = [(label.residue, label.atom) for label in receptor.labels][4:]
-    assert kept == [("SER", "N"), ("SER", "CA"), ("SER", "CB"), ("GLY", "C")]
-    np.testing.assert_allclose(receptor.places[5], [4, 2.8, 0], atol=1e-6)
+    assert kept == [("SER", "N"), ("SER", "CA"), ("SER", "CB"), ("SER", "OG"), ("GLY", "C")]
+    np.testing.assert_allclose(receptor.places[[5, 7], 1], [2.8, 3.0], atol=1e-6)
     assert receptor.notes == (
-        "residues in several places (altlocs): 2, the likeliest place of each was kept and 2 atoms"
+        "residues in several places (altlocs): 2, the likeliest place of each was kept and 3 atoms"
         " left out",
     )
 
@@ -406,9 +411,12 @@ def test_hydrogens_of_a_cofactor_say_who_its_donors_are(tmp_path):
         atom_line(8, " C1", "EOH", 5, (30, 0, 0), "C"),
         atom_line(9, " O1", "EOH", 5, (31.42, 0, 0), "O"),
         atom_line(10, " H1", "EOH", 5, (29, 0, 0), "H"),
+        atom_line(11, " C1", "EOH", 6, (40, 0, 0), "C"),
+        atom_line(12, " O1", "EOH", 6, (41.42, 0, 0), "O"),
     ]
     receptor = read_receptor(written(tmp_path / "a.pdb", text))
-    assert names(receptor.types)[-1] == "oxygen, acceptor"
+    # The first shows one hydrogen, on carbon; the second shows none, so its donor is guessed.
+    assert names(receptor.types)[5::2] == ["oxygen, acceptor", "oxygen, donor and acceptor"]
 
 
 @pytest.mark.parametrize(
@@ -447,3 +455,22 @@ def test_b_factors_are_written_for_each_atom(tmp_path):
         write_receptor(receptor, tmp_path / "b.pdb", [1, 2, 3, 1000])
     with pytest.raises(UserError, match=r"written as \.pdb or \.cif, not as 'b\.xyz'"):
         write_receptor(receptor, tmp_path / "b.xyz")
+
+
+@pytest.mark.data
+def test_crystal_complexes_are_read_whole():
+    if not os.environ.get("HUBEL_DATA"):
+        pytest.skip("HUBEL_DATA does not name a folder of real data sets")
+    root = Path(os.environ["HUBEL_DATA"]) / "posebusters_complexes"
+    with (root / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 160
+    for row in rows:
+        name = row["id"]
+        ligands = read_ligands(root / name / f"{name}_ligand.sdf")
+        assert (len(ligands), ligands.problems) == (1, ())
+        assert len(ligands[0].heavy) == int(row["ligand_heavy_atoms"])
+    for row in rows[::8]:
+        receptor = read_receptor(root / row["id"] / f"{row['id']}_protein.pdb.gz")
+        assert len(receptor.types) >= int(row["protein_heavy_atoms"])
+        assert not any("without a type" in note for note in receptor.notes)

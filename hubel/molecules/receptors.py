@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.errors import UserError, printable
+from hubel.molecules.altlocs import keep_likeliest
 from hubel.molecules.atom_types import element_type, unknown_elements
 from hubel.molecules.geometry_types import geometry_types
 from hubel.molecules.residue_types import RESIDUE_TYPES, backbone_types
@@ -85,7 +86,7 @@ def read_receptor(
         notes.append(f"models in the file: {len(structure)}, the first was kept")
         for number in range(len(structure) - 1, 0, -1):
             del structure[number]
-    notes += _keep_one_place(structure[0])
+    notes += keep_likeliest(structure[0])
     notes += _leave_out(structure[0], keep_waters, without, path)
     hydrogens = _drop_hydrogens(structure[0])
     if hydrogens:
@@ -186,66 +187,6 @@ def _listed(names: Iterable[str]) -> str:
 def _held(structure: Any) -> str:
     names = Counter(residue.name for _, residue in _residues(structure[0]))
     return f"{names.total()} residues ({_listed(printable(name) for name in names)})"
-
-
-def _mean_occupancy(atoms: Sequence[Any]) -> float:
-    return float(sum(atom.occ for atom in atoms)) / len(atoms)
-
-
-def _keep_one_place(model: Any) -> list[str]:
-    """Leaves each residue in its likeliest place; the note that says so."""
-    residues = left_out = 0
-    for chain in model:
-        # Several kinds of residue at one number: a mutation in a part of the crystal.
-        by_number: dict[tuple[str, str], list[int]] = {}
-        for row, residue in enumerate(chain):
-            if any(atom.has_altloc() for atom in residue):
-                by_number.setdefault((_number(residue), residue.segment), []).append(row)
-        drop = []
-        for rows in by_number.values():
-            best = max(rows, key=lambda row: (_mean_occupancy(list(chain[row])), -row))
-            drop += [row for row in rows if row != best]
-            residues += len(rows) > 1
-        for row in sorted(drop, reverse=True):
-            left_out += len(chain[row])
-            del chain[row]
-        for residue in chain:
-            gone = _other_places(residue)
-            for row in reversed(gone):
-                del residue[row]
-            left_out += len(gone)
-            residues += bool(gone)
-            for atom in residue:
-                atom.altloc = "\0"
-    if not left_out:
-        return []
-    return [
-        f"residues in several places (altlocs): {residues}, the likeliest place of each was kept"
-        f" and {left_out} atoms left out"
-    ]
-
-
-def _other_places(residue: Any) -> list[int]:
-    """The rows of the atoms that are not in the residue's likeliest place."""
-    by_letter: dict[str, list[Any]] = {}
-    for atom in residue:
-        if atom.has_altloc():
-            by_letter.setdefault(atom.altloc, []).append(atom)
-    if not by_letter:
-        return []
-    best = max(by_letter, key=lambda letter: (_mean_occupancy(by_letter[letter]), -ord(letter)))
-    keep: dict[str, int] = {}
-    for row, atom in enumerate(residue):
-        before = residue[keep[atom.name]] if atom.name in keep else None
-        # The chosen letter first, then the occupancy: an atom may lack the chosen place.
-        rank = (not atom.has_altloc() or atom.altloc == best, atom.occ)
-        if before is None or rank > (
-            not before.has_altloc() or before.altloc == best,
-            before.occ,
-        ):
-            keep[atom.name] = row
-    kept = set(keep.values())
-    return [row for row in range(len(residue)) if row not in kept]
 
 
 def _leave_out(model: Any, keep_waters: bool, without: Sequence[str], path: Path) -> list[str]:
