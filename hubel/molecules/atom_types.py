@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from hubel.molecules.channels import ATOM_TYPES
 
-__all__ = ["atom_types", "element_type", "type_number", "unknown_elements"]
+__all__ = ["atom_types", "element_type", "hydrogen_bonds", "type_number", "unknown_elements"]
 
 _NUMBERS = {kind.name: number for number, kind in enumerate(ATOM_TYPES)}
 _OTHER = _NUMBERS["other metal"]
