@@ -48,8 +48,8 @@ class Box:
         size = " × ".join(f"{value:.1f}" for value in self.size)
         raise UserError(
             f"the box at {center} of {size} Å ({self.origin}) misses the receptor: no atom is "
-            f"inside, the nearest is {apart:.1f} Å from its edge, and the receptor spans {spans} Å; "
-            f"give --center inside these, a ligand of the same frame as --autobox, or --pocket"
+            f"inside, the nearest is {apart:.1f} Å from its edge, and the receptor spans {spans} "
+            f"Å; give --center inside these, a ligand of the same frame as --autobox, or --pocket"
         )
 
 

@@ -23,14 +23,15 @@ if TYPE_CHECKING:
 __all__ = ["VinaSearch"]
 
 _ALL = 1000.0  # kcal/mol above the best: poses are limited by number, not by energy
-_FAR = 2**31 - 1
+_STEPS = 1000  # of a descent, which ends long before
+_LARGEST_SEED = 2**31 - 1
 
 
 class VinaSearch:
     """Vina with one receptor and one box, whose grids serve every ligand.
 
-    Results follow from `seed` and the ligand alone: not from `cpu`, nor from what was docked before.
-    Vina prints nothing.
+    Results follow from `seed` and the ligand alone: not from `cpu`, nor from what was docked
+    before. Vina prints nothing.
 
     Parameters
     ----------
@@ -46,8 +47,8 @@ class VinaSearch:
     def __init__(
         self, receptor: PreparedReceptor, box: Box, *, seed: int = 1, cpu: int = 1
     ) -> None:
-        if not 1 <= seed <= _FAR:
-            raise UserError(f"Vina's seed must be from 1 to {_FAR}, got {seed}")
+        if not 1 <= seed <= _LARGEST_SEED:
+            raise UserError(f"Vina's seed must be from 1 to {_LARGEST_SEED}, got {seed}")
         if cpu < 1:
             raise UserError(f"Vina needs at least 1 thread, got {cpu}")
         self.box = box.reaches(receptor)
@@ -80,8 +81,8 @@ class VinaSearch:
         if not text.strip():
             size = " × ".join(f"{side:g}" for side in self.box.size)
             raise UserError(
-                f"Vina found no pose of the ligand in the box of {size} Å ({self.box.origin}); give "
-                f"a larger box"
+                f"Vina found no pose of the ligand in the box of {size} Å ({self.box.origin}); "
+                f"give a larger box"
             )
         energies = self._vina.energies(n_poses=num_poses, energy_range=_ALL)
         return ligand.poses(text, energies[:, 0])
@@ -98,6 +99,9 @@ class VinaSearch:
     def minimise(self, molecule: "Mol") -> Poses:
         """Each conformer of `molecule` at the nearest minimum of Vina's score, in their order.
 
+        Vina descends on interpolated energies; where that leads to a worse score than before, the
+        pose stays as it is.
+
         Raises
         ------
         UserError: a conformer that is not in the box.
@@ -105,11 +109,13 @@ class VinaSearch:
         texts, affinities = [], []
         for conformer in _conformers(molecule):
             ligand, vina = self._at(molecule, conformer)
-            affinities.append(float(vina.optimize()[0]))
+            before = float(vina.score()[0])
+            after = float(vina.optimize(max_steps=_STEPS)[0])
+            affinities.append(min(before, after))
             with tempfile.TemporaryDirectory() as folder:
                 path = Path(folder, "pose.pdbqt")
                 vina.write_pose(str(path))
-                texts.append(f"MODEL\n{path.read_text()}")
+                texts.append("MODEL\n" + (path.read_text() if after < before else ligand.pdbqt))
         return ligand.poses("".join(texts), np.array(affinities))
 
     def _at(self, molecule: "Mol", conformer: int) -> tuple[PreparedLigand, Any]:
@@ -118,7 +124,7 @@ class VinaSearch:
         outside = (np.abs(places - self.box.center) - np.array(self.box.size) / 2).max()
         if outside > 0:
             raise UserError(
-                f"pose {conformer} of the ligand reaches {outside:.1f} Å out of the box "
+                f"pose {conformer} of the ligand reaches {outside:.2f} Å out of the box "
                 f"({self.box.origin}), and Vina scores inside only; give a box around the poses"
             )
         self._vina.set_ligand_from_string(ligand.pdbqt)

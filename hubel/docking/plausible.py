@@ -68,10 +68,11 @@ class Plausibility:
 def check_poses(poses: "Mol", receptor: PreparedReceptor) -> tuple[Plausibility, ...]:
     """The checks of each conformer of `poses`, a sanitised molecule with its hydrogens.
 
-    Names and figures: `bond_lengths`, `bond_angles` (how far beyond the bounds of distance geometry,
-    as a share), `internal_clash` (shortest distance as a share of its bound), `rings_flat`,
-    `double_bonds_flat` (Å out of the plane), `clash` and `clash_with_metal` (shortest distance as a
-    share of the sum of radii), `near_receptor` (Å), `volume_overlap` (share of the ligand's volume).
+    Names and figures: `bond_lengths`, `bond_angles` (how far beyond the bounds of distance
+    geometry, as a share), `internal_clash` (shortest distance as a share of its bound),
+    `rings_flat`, `double_bonds_flat` (Å out of the plane), `clash` and `clash_with_metal` (shortest
+    distance as a share of the sum of radii), `near_receptor` (Å), `volume_overlap` (share of the
+    ligand's volume).
 
     Raises
     ------

@@ -69,8 +69,8 @@ def prepare_receptor(structure: "gemmi.Structure") -> PreparedReceptor:
     """Types every atom of the first model and adds the polar hydrogens that it lacks.
 
     Of alternative places the one with the highest occupancy counts. Waters are part of the
-    receptor: leave out of `structure` what shall not be. A residue that has hydrogens keeps its own,
-    the others get those of neutral histidine and charged Asp, Glu, Lys and Arg.
+    receptor: leave out of `structure` what shall not be. A residue that has hydrogens keeps its
+    own, the others get those of neutral histidine and charged Asp, Glu, Lys and Arg.
 
     Raises
     ------

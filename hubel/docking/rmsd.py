@@ -44,7 +44,8 @@ class _Graph:
 
     core: list[int]  # atoms of the molecule
     leaves: list[list[list[int]]]  # of each core atom: its groups of equal leaves
-    skeleton: Any  # an rdkit molecule of the core
+    labels: list[tuple[int, ...]]  # of each core atom: its element, and those of its leaves
+    bonds: list[tuple[int, int]]  # by places in `core`
 
 
 def pose_rmsd(poses: "Mol", reference: "Mol", *, most: int = MOST) -> Deviations:
@@ -57,19 +58,14 @@ def pose_rmsd(poses: "Mol", reference: "Mol", *, most: int = MOST) -> Deviations
     UserError: they are not the same molecule.
     """
     chem = extra("rdkit.Chem", "comparing poses")
-    there, here = _graph(poses, chem), _graph(reference, chem)
-    ways = np.array(
-        here.skeleton.GetSubstructMatches(there.skeleton, uniquify=False, maxMatches=most + 1)
-        if _counts(there) == _counts(here)
-        else [],
-        dtype=np.int64,
-    )
+    there, here = _graph(poses), _graph(reference)
+    ways = np.array(_ways(there, here, most + 1, chem), dtype=np.int64)
     if not len(ways):
         formula = extra("rdkit.Chem.rdMolDescriptors", "comparing poses").CalcMolFormula
         raise UserError(
             f"the crystal ligand is not the molecule that was docked: {formula(reference)} and "
-            f"{formula(poses)}, or the same atoms connected in another way; give the crystal pose of "
-            f"the same ligand"
+            f"{formula(poses)}, or the same atoms connected in another way; give the crystal pose "
+            f"of the same ligand"
         )
     crystal = reference.GetConformer().GetPositions()
     count = len(there.core) + sum(len(g) for groups in there.leaves for g in groups)
@@ -89,11 +85,26 @@ def _parts(ways: npt.NDArray[np.int64]) -> int:
     return 1 + ways.size // 1_000_000
 
 
-def _counts(graph: _Graph) -> tuple[int, int]:
-    return graph.skeleton.GetNumAtoms(), graph.skeleton.GetNumBonds()
+def _ways(there: _Graph, here: _Graph, most: int, chem: Any) -> Any:
+    """At most `most` ways to put the one graph on the other: of each core atom its partner."""
+    if sorted(there.labels) != sorted(here.labels) or len(there.bonds) != len(here.bonds):
+        return []
+    numbers = {label: number for number, label in enumerate(sorted(set(there.labels)), 1)}
+    skeletons = []
+    for graph in (there, here):
+        skeleton = chem.RWMol()
+        for label in graph.labels:
+            atom = chem.Atom(label[0])
+            atom.SetNoImplicit(True)
+            atom.SetIsotope(numbers[label])  # which rdkit matches exactly
+            skeleton.AddAtom(atom)
+        for i, j in graph.bonds:
+            skeleton.AddBond(i, j, chem.BondType.SINGLE)
+        skeletons.append(skeleton)
+    return skeletons[1].GetSubstructMatches(skeletons[0], uniquify=False, maxMatches=most)
 
 
-def _graph(molecule: "Mol", chem: Any) -> _Graph:
+def _graph(molecule: "Mol") -> _Graph:
     heavy = [a.GetIdx() for a in molecule.GetAtoms() if a.GetAtomicNum() > 1]
     near = {
         i: [n.GetIdx() for n in molecule.GetAtomWithIdx(i).GetNeighbors() if n.GetAtomicNum() > 1]
@@ -111,23 +122,17 @@ def _graph(molecule: "Mol", chem: Any) -> _Graph:
                 leaves_of[parent].append(leaves)
                 dropped.update(leaves)
     core = [i for i in heavy if i not in dropped]
-    skeleton = chem.RWMol()
-    number = {}
-    for i in core:
-        atom = chem.Atom(molecule.GetAtomWithIdx(i).GetAtomicNum())
-        atom.SetNoImplicit(True)
-        # Which leaves an atom carries tells it from others: rdkit matches isotopes exactly.
-        carried = 0
-        for group in leaves_of[i]:
-            element = molecule.GetAtomWithIdx(group[0]).GetAtomicNum()
-            carried = carried * 1000 + element * 8 + len(group)
-        atom.SetIsotope(carried)
-        number[i] = skeleton.AddAtom(atom)
-    for i in core:
-        for j in near[i]:
-            if i < j and j in number:
-                skeleton.AddBond(number[i], number[j], chem.BondType.SINGLE)
-    return _Graph(core, [leaves_of[i] for i in core], skeleton.GetMol())
+    number = {i: place for place, i in enumerate(core)}
+
+    def element(i: int) -> int:
+        return int(molecule.GetAtomWithIdx(i).GetAtomicNum())
+
+    return _Graph(
+        core,
+        [leaves_of[i] for i in core],
+        [(element(i), *(element(k) for group in leaves_of[i] for k in group)) for i in core],
+        [(number[i], number[j]) for i in core for j in near[i] if i < j and j in number],
+    )
 
 
 def _costs(
