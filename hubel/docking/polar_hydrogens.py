@@ -105,7 +105,8 @@ def _by_geometry(site: Site) -> tuple[int, bool]:
         single = site.elements[0] == "C" and shortest > 1.29
         return (1, False) if bonded == 1 and single else (0, False)
     if site.element == "S":
-        return (1, False) if bonded == 1 and site.elements == ("C",) and shortest > 1.74 else (0, 0)
+        thiol = bonded == 1 and site.elements == ("C",) and shortest > 1.74
+        return int(thiol), False
     if bonded == 1:
         if shortest < 1.22:  # a nitrile
             return 0, False
