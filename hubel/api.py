@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hubel.annotate import Annotated, Kind, check_names, common_root, writer_for
 from hubel.config import AUTO, FitConfig, parse_size
@@ -38,7 +38,19 @@ from hubel.train.checkpoint import has_progress
 from hubel.train.distributed import joined
 from hubel.views import with_tta, with_views
 
-__all__ = ["Inspected", "Judged", "Run", "fit", "inspect", "load", "resume"]
+if TYPE_CHECKING:
+    from hubel.docking.dock import Docked
+
+__all__ = [
+    "Inspected",
+    "Judged",
+    "Run",
+    "dock",
+    "fit",
+    "inspect",
+    "load",
+    "resume",
+]
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -323,6 +335,28 @@ def inspect(
 
         written = write_inspection_page(Path(page), inspection, store, source)
     return Inspected(inspection, written)
+
+
+def dock(
+    receptor: str | Path,
+    ligands: str | Path | None = None,
+    *,
+    output: str | Path,
+    processes: int | None = None,
+    report: Report = _quiet,
+    **settings: Any,
+) -> "Docked":
+    """Dock the ligands of a file into a protein, score their poses and rank them.
+
+    `settings` are the fields of `hubel.docking.request.DockRequest` by name (autobox="lig.sdf",
+    scorer="runs/x", …). `output` is a new folder, or one of the same docking, which goes on.
+    Needs the extra `docking`. Raises `UserError` for what you can mend.
+    """
+    from hubel.docking.dock import dock as docked
+    from hubel.docking.request import DockRequest
+
+    request = DockRequest(str(receptor), None if ligands is None else str(ligands), **settings)
+    return docked(request, Path(output), report, processes=processes)
 
 
 def _reading(

@@ -35,11 +35,16 @@ def page_of(docked: "Docked", site: Site, versions: dict[str, str]) -> Docking:
         "Poses": "given" if request.poses else f"Vina, exhaustiveness {request.exhaustiveness}",
         "Minimised": "yes" if request.minimise else "no",
         "Seed": request.seed,
-        **{name: text for name, text in versions.items()},
+        **versions,
     }
     labels = site.receptor.labels
     pocket = Molecule(
-        elements=site.prepared_elements,
+        elements=[
+            atom.element.name
+            for chain in site.receptor.structure[0]
+            for residue in chain
+            for atom in residue
+        ],
         places=site.receptor.places,
         residues=[f"{label.residue} {label.number} {label.chain}" for label in labels],
         names=[label.atom for label in labels],
@@ -59,8 +64,7 @@ def page_of(docked: "Docked", site: Site, versions: dict[str, str]) -> Docking:
 
 def _ligand(ligand: RankedLigand, crystal: Molecule | None, num_atoms: int) -> DockedLigand:
     poses = tuple(
-        _pose(pose, rank, ligand.molecule, num_atoms)
-        for rank, pose in enumerate(ligand.poses, 1)
+        _pose(pose, rank, ligand.molecule, num_atoms) for rank, pose in enumerate(ligand.poses, 1)
     )
     with_crystal = bool(poses) and poses[0].rmsd is not None
     notes = ligand.notes if ligand.error is None else (*ligand.notes, ligand.error)
@@ -76,7 +80,7 @@ def _pose(pose: RankedPose, rank: int, molecule: "Mol | None", num_atoms: int) -
     return Pose(
         rank=rank,
         molecule=_molecule(molecule, rank - 1, pose.atoms),
-        score=pose.probability if pose.probability is not None else float("nan"),
+        score=pose.probability,
         score_spread=pose.spread,
         affinity=pose.affinity,
         vina=pose.vina,
@@ -100,7 +104,11 @@ def _molecule(molecule: Any, conformer: int, atoms: tuple[float, ...] | None) ->
         elements=[molecule.GetAtomWithIdx(i).GetSymbol() for i in heavy],
         places=np.asarray(molecule.GetConformer(ids[conformer]).GetPositions())[heavy],
         bonds=[
-            (number[bond.GetBeginAtomIdx()], number[bond.GetEndAtomIdx()], bond.GetBondTypeAsDouble())
+            (
+                number[bond.GetBeginAtomIdx()],
+                number[bond.GetEndAtomIdx()],
+                bond.GetBondTypeAsDouble(),
+            )
             for bond in molecule.GetBonds()
             if bond.GetBeginAtomIdx() in number and bond.GetEndAtomIdx() in number
         ],

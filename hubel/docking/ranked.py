@@ -186,7 +186,7 @@ def _read_sdf(path: Path, number: int) -> "Mol | None":
         return None
     if len(found) != number or not all(found):
         return None
-    first = found[0]
+    first: Mol = found[0]
     for other in found[1:]:
         first.AddConformer(other.GetConformer(), assignId=True)
     return first

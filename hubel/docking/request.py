@@ -69,8 +69,7 @@ class DockRequest:
             raise UserError("--size is of the box about --center: give that too, or leave it out")
         if self.contributions not in CONTRIBUTIONS:
             raise UserError(
-                f"--contributions '{self.contributions}' is not known: "
-                f"{', '.join(CONTRIBUTIONS)}"
+                f"--contributions '{self.contributions}' is not known: {', '.join(CONTRIBUTIONS)}"
             )
         for option, value in (
             ("--exhaustiveness", self.exhaustiveness),

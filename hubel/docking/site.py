@@ -112,7 +112,8 @@ class Site:
         )  # fmt: skip
 
     def _ranked(self, entry: Entry) -> "tuple[tuple[RankedPose, ...], Mol, tuple[str, ...]]":
-        request, ligand, notes = self.request, entry.ligand, []
+        request, ligand = self.request, entry.ligand
+        notes: list[str] = []
         if entry.molecule is not None:
             molecule = entry.molecule
             energies = None if request.minimise else self.search.score(molecule)

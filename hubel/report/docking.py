@@ -55,7 +55,8 @@ class Pose:
     ----------
     rank: from 1, as the docking ranked it.
     molecule: where its atoms are, and what each contributes.
-    score: the probability of a good pose, 0 to 1, mean over rotations of the input.
+    score: the probability of a good pose, 0 to 1, mean over rotations of the input; None where
+        no network was asked.
     score_spread: its standard deviation over those rotations; None with a single one.
     affinity: the predicted pK, mean over rotations.
     vina: the Vina score in kcal/mol; lower is better.
@@ -67,7 +68,7 @@ class Pose:
 
     rank: int
     molecule: Molecule
-    score: float
+    score: float | None
     score_spread: float | None = None
     affinity: float | None = None
     vina: float | None = None
@@ -140,7 +141,7 @@ def write_docking_report(destination: Path, docking: Docking) -> Path:
     """
     if not docking.ligands:
         raise ValueError("a report of docking needs at least one ligand.")
-    ranked = sorted(docking.ligands, key=lambda d: -d.best.score if d.best else 1.0)
+    ranked = sorted(docking.ligands, key=_promise)
     shown = ranked[:MAX_LIGANDS]
     poses = [pose for ligand in shown for pose in ligand.poses]
     html = render(
@@ -158,7 +159,7 @@ def write_docking_report(destination: Path, docking: Docking) -> Path:
             "good_rmsd": GOOD_RMSD,
             "has": {
                 field: any(getattr(pose, field) is not None for pose in poses)
-                for field in ("score_spread", "affinity", "vina", "consensus", "rmsd")
+                for field in ("score", "score_spread", "affinity", "vina", "consensus", "rmsd")
             }
             | {
                 "verdicts": any(pose.verdicts for pose in poses),
@@ -171,12 +172,25 @@ def write_docking_report(destination: Path, docking: Docking) -> Path:
     return write_page(destination, html.encode(errors="backslashreplace").decode())
 
 
+def _promise(ligand: DockedLigand) -> tuple[bool, float]:
+    """The more promising a ligand, the lower: by the probability of its best pose, or by Vina."""
+    best = ligand.best
+    if best is None:
+        return True, 0.0
+    if best.score is not None:
+        return False, -best.score
+    return False, best.vina or 0.0
+
+
 def agreement(ligand: DockedLigand) -> str:
     """Whether the scorers put the same pose first, and by how much the first one leads."""
     poses = ligand.poses
     if len(poses) < 2:
         return "There is no other pose to compare it with." if poses else ""
-    firsts = {"the network": max(poses, key=lambda p: p.score).rank}
+    scored = [(p.score, p) for p in poses if p.score is not None]
+    firsts = {}
+    if scored:
+        firsts["the network"] = max(scored, key=lambda one: one[0])[1].rank
     vina = [p.vina for p in poses if p.vina is not None]
     consensus = [p.consensus for p in poses if p.consensus is not None]
     if len(vina) == len(poses):
@@ -189,13 +203,14 @@ def agreement(ligand: DockedLigand) -> str:
     elif len(firsts) > 1:
         said = [f"{name} puts pose {rank} first" for name, rank in firsts.items()]
         sentences.append(f"The scorers disagree: {_list(said)}, so look at these")
-    best, second = sorted(poses, key=lambda p: -p.score)[:2]
-    if best.score_spread is not None and second.score_spread is not None:
-        spread = float(np.hypot(best.score_spread, second.score_spread))
-        if best.score - second.score < spread:
+    leading = sorted(scored, key=lambda one: -one[0])[:2]
+    if all(pose.score_spread is not None for _, pose in leading) and len(leading) == 2:
+        (first, best), (next_, second) = leading
+        spread = float(np.hypot(best.score_spread or 0.0, second.score_spread or 0.0))
+        if first - next_ < spread:
             sentences.append(
                 f"The network's lead of pose {best.rank} over pose {second.rank} "
-                f"({words.percent(second.score)}) is within the spread over rotations"
+                f"({words.percent(next_)}) is within the spread over rotations"
             )
     return " ".join(sentence + "." for sentence in sentences)
 
