@@ -140,6 +140,32 @@ def test_hydrogens_are_those_that_rdkit_adds(sequence, renamed):
     assert donors == expected
 
 
+@pytest.mark.parametrize(
+    "smiles",
+    ["Cn1ccc(=O)[nH]c1=O", "Cn1cnc2c(N)ncnc21", "c1ccncc1", "O=C1CCCN1", "N#CCO", "CC(=O)NC", "CS"],
+)
+def test_hydrogens_by_geometry_are_those_of_the_molecule(smiles):
+    Chem = pytest.importorskip("rdkit.Chem")
+    from rdkit.Chem import AllChem
+
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMolecule(molecule, randomSeed=1)
+    AllChem.MMFFOptimizeMolecule(molecule, maxIters=2000)
+    places = molecule.GetConformer().GetPositions().tolist()
+    heavy = [a for a in molecule.GetAtoms() if a.GetAtomicNum() > 1]
+    atoms = [(f"X{a.GetIdx()}", a.GetSymbol(), places[a.GetIdx()]) for a in heavy]
+    found: list[tuple[str, int]] = []
+    for name, kind in _types(prepare_receptor(_structure(atoms, "LIG"))):
+        found = (
+            [*found[:-1], (found[-1][0], found[-1][1] + 1)] if kind == "HD" else [*found, (name, 0)]
+        )
+    expected = [
+        (f"X{a.GetIdx()}", 0 if a.GetSymbol() == "C" else a.GetTotalNumHs(includeNeighbors=True))
+        for a in heavy
+    ]
+    assert found == expected
+
+
 def test_hydrogens_of_the_file_are_kept():
     Chem = pytest.importorskip("rdkit.Chem")
     molecule = _peptide_with_hydrogens("AS")

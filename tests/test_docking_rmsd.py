@@ -18,6 +18,7 @@ SYMMETRIC = [
     "CC(C)CN(CC(C)C)S(=O)(=O)c1ccc(N)cc1",
     "C1CCCCC1",
     "FS(F)(F)(F)(F)F",
+    "FC(F)(F)CC(Cl)(Cl)Cl",
     "CC#N",
     "O",
     "c1ccc(-c2ccccc2)cc1",
