@@ -11,11 +11,11 @@ from rdkit import Chem  # noqa: E402
 from rdkit.Chem import AllChem  # noqa: E402
 
 from hubel.docking.box import box_at  # noqa: E402
-from hubel.docking.extra import extra  # noqa: E402
 from hubel.docking.generate import VinaSearch  # noqa: E402
 from hubel.docking.ligand import prepare_ligand  # noqa: E402
 from hubel.docking.receptor import prepare_receptor  # noqa: E402
 from hubel.errors import UserError  # noqa: E402
+from hubel.molecules.extra import extra  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hubel.docking.extra import extra
 from hubel.docking.receptor import PreparedReceptor
 from hubel.errors import UserError
+from hubel.molecules.extra import extra
 
 __all__ = ["MARGIN", "SIDE", "Box", "box_around", "box_at", "largest_pocket"]
 

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.docking.box import Box
-from hubel.docking.extra import extra
 from hubel.docking.ligand import Poses, PreparedLigand, prepare_ligand
 from hubel.docking.receptor import PreparedReceptor
 from hubel.errors import UserError
+from hubel.molecules.extra import extra
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

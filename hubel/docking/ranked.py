@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hubel.docking.extra import extra
 from hubel.errors import UserError
+from hubel.molecules.extra import extra
 from hubel.runs import write_atomic
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hubel.docking.extra import extra
 from hubel.docking.polar_hydrogens import AMINO_ACIDS, Site, count_hydrogens, place_hydrogens
 from hubel.errors import UserError, printable
+from hubel.molecules.extra import extra
 
 if TYPE_CHECKING:
     import gemmi

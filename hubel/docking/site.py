@@ -15,13 +15,13 @@ from hubel.docking.plausible import check_poses
 from hubel.docking.ranked import CheckFacts, RankedLigand, RankedPose, heavy_places
 from hubel.docking.receptor import PreparedReceptor, prepare_receptor
 from hubel.docking.request import DockRequest
-from hubel.docking.rmsd import pose_rmsd
 from hubel.docking.score import NetworkScores, Scorer, load_scorer
 from hubel.errors import UserError
 from hubel.metrics.consensus import standardised
 from hubel.molecules.complexes import Complexes, Molecules
 from hubel.molecules.ligands import Ligand, embedded, read_ligands
 from hubel.molecules.receptors import Receptor, read_receptor
+from hubel.molecules.rmsd import pose_rmsd
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from rdkit import Chem
 from rdkit.Chem import AllChem, rdMolAlign
 
-from hubel.docking.rmsd import pose_rmsd
 from hubel.errors import UserError
+from hubel.molecules.rmsd import pose_rmsd
 
 SYMMETRIC = [
     "c1ccccc1C(=O)[O-]",

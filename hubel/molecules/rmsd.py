@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hubel.docking.extra import extra
 from hubel.errors import UserError
+from hubel.molecules.extra import extra
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
