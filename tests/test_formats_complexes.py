@@ -17,8 +17,8 @@ from hubel.errors import UserError  # noqa: E402
 def moved(by, **properties):
     molecule = Chem.Mol(small_ligand())
     conformer = molecule.GetConformer()
-    for i, place in enumerate(conformer.GetPositions()):
-        conformer.SetAtomPosition(i, Point3D(*(place + [by, 0, 0]).tolist()))
+    for i, (x, y, z) in enumerate(conformer.GetPositions().tolist()):
+        conformer.SetAtomPosition(i, Point3D(x + by, y, z))
     for name, value in properties.items():
         molecule.SetProp(name, str(value))
     return molecule

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from hubel import api
 from hubel.config import FitConfig
 from hubel.data.cache import open_store
 from hubel.data.folds import fold_splits
@@ -199,3 +200,21 @@ def test_atoms_beyond_the_grid_are_counted(tmp_path):
 def test_another_size_is_refused(source):
     with pytest.raises(UserError, match=r"poses are drawn on 48x48x48 points 0\.5 Å apart"):
         open_store(source, size=(32, 32, 32))
+
+
+def test_an_inspection_counts_ligands_and_what_is_not_known(tmp_path):
+    def some(scores):
+        return np.where(np.arange(len(scores)) < 5, np.nan, scores).astype(np.float32)
+
+    def last_bad(labels):
+        return np.where(np.arange(len(labels)) >= 66, 0, labels)
+
+    where = write_poses(tmp_path / "poses", poses={"vina": some, "label": last_bad})
+    found = api.inspect(where, near=False).inspection
+    assert found.noun == "pose"
+    assert found.notes[:4] == [
+        "72 poses of 12 ligands in 12 receptors",
+        "1 of the ligands have no good pose",
+        "5 poses have no docking score",
+        "72 poses have no affinity",
+    ]

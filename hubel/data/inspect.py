@@ -17,6 +17,8 @@ from hubel.data.measure import measure_pixels
 from hubel.data.measure_boxes import measure_boxes
 from hubel.data.measure_masks import measure_masks
 from hubel.data.near import near_copies
+from hubel.data.poses import GOOD
+from hubel.data.sentences import counted
 from hubel.data.source import SPLITS, Source
 from hubel.data.split import Split
 from hubel.data.store import Store
@@ -96,13 +98,35 @@ def inspect(
         exact=_exact_copies(kinds, copies, split_of),
         near=_near_pairs(source, store, copies, split_of, progress) if near else None,
         refused=split.refused,
-        notes=[*source.notes, *store.notes, *split.notes],
+        notes=[*_pose_notes(source), *source.notes, *store.notes, *split.notes],
         headlines=[],
         ids=source.ids,
         targets=source.targets,
         split_of=split_of,
     )
     return replace(seen, headlines=headlines(seen))
+
+
+def _pose_notes(source: Source) -> list[str]:
+    """What poses are of, in sentences."""
+    if source.poses is None:
+        return []
+    ligands, receptors = source.poses.ligand_of, source.poses.complexes.receptor_of
+    num_ligands = len(np.unique(ligands))
+    without = num_ligands - len(np.unique(ligands[source.targets == GOOD]))
+    of = f"{counted(len(source), 'pose')} of {counted(num_ligands, 'ligand')}"
+    notes = [f"{of} in {counted(len(np.unique(receptors)), 'receptor')}"]
+    if without:
+        notes.append(f"{without} of the ligands have no good pose")
+    for what, column in (
+        ("docking score", source.poses.docking_score),
+        ("affinity", source.poses.affinity),
+        ("RMSD", source.poses.rmsd),
+    ):
+        known = int(np.isfinite(column).sum())
+        if known < len(source):
+            notes.append(f"{len(source) - known:,} poses have no {what}")
+    return notes
 
 
 def sample_grid(source: Source, store: Store, per_class: int, seed: int = 0) -> list[Indices]:

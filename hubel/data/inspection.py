@@ -199,7 +199,9 @@ class Inspection:
 
     @property
     def noun(self) -> str:
-        """What a sample is: "picture" or "volume"."""
+        """What a sample is: "picture", "volume" or "pose"."""
+        if self.labels == "pose":
+            return "pose"
         return "picture" if self.spatial_dims == 2 else "volume"
 
     @property
