@@ -129,7 +129,7 @@ def _short(text: bytes) -> bytes:
 
 def write_poses(folder, *, receptors=None, poses=None, folds=True, empty=None, per_receptor=6):
     """A folder with receptors.npz and poses.npz: twelve receptors of forty atoms with six poses
-    each, a third of them good: these have an oxygen, which lies where the receptor has a nitrogen.
+    each, a third of them good: these have oxygens where the others have carbons.
 
     `receptors` and `poses` change arrays (a function of the array) or leave them out (None);
     `empty` is a pose without atoms.
@@ -143,7 +143,7 @@ def write_poses(folder, *, receptors=None, poses=None, folds=True, empty=None, p
     for i in range(num_poses):
         places = rng.normal(size=(8, 3)).astype(np.float32)
         places[0] = (2.0, 0.0, 0.0)
-        types = np.array([13 if label[i] else 2, 2, 2, 4, 4, 5, 6, 3], np.uint8)
+        types = np.array([*[13 if label[i] else 2] * 5, 5, 6, 3], np.uint8)
         if i == empty:
             places, types = places[:0], types[:0]
         rows.append((places, types))
