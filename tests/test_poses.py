@@ -218,3 +218,14 @@ def test_an_inspection_counts_ligands_and_what_is_not_known(tmp_path):
         "5 poses have no docking score",
         "72 poses have no affinity",
     ]
+
+
+def test_a_pose_that_is_drawn_twice_is_seen_in_two_ways(source):
+    loader = loader_of(source, posing=Posing(turned=True, translate=0.0), balanced=True)
+    ids = torch.cat([batch.ids for batch in loader.epoch(0)])
+    inputs = torch.cat([batch.input for batch in loader.epoch(0)])
+    twice = next(i for i in ids.tolist() if (ids == i).sum() > 1)
+    one, other = inputs[ids == twice][:2]
+    assert (one - other).abs().max() > 0.1
+    later = torch.cat([batch.input for batch in loader.epoch(0, start=3)])
+    torch.testing.assert_close(later, inputs[24:])

@@ -229,10 +229,17 @@ class Loader:
             ]
             shares = [self._share(cut) for cut in whole]
             positions = torch.cat([order[share] for share in shares])
-            input, target = self._samples(positions, draws, mosaics, epoch)
+            rows = None
+            if draws is not None and self.posing is not None:
+                # By visit: a pose that is drawn several times is seen in as many ways.
+                rows = torch.cat([draws[share] for share in shares])
+            elif draws is not None:
+                rows = draws[positions]
+            input, target = self._samples(positions, rows, mosaics, epoch)
             if mixing is not None:
                 partners, parts = mixing[0][positions], mixing[1][positions].to(self.device)
-                other, label = self._samples(partners, draws, mosaics, epoch)
+                others = None if draws is None else draws[partners]
+                other, label = self._samples(partners, others, mosaics, epoch)
                 shape = (-1, *(1,) * (input.ndim - 1))
                 input = torch.lerp(other, input, parts.view(shape))
                 one_hot = F.one_hot(target, self.num_classes).float()
@@ -263,22 +270,22 @@ class Loader:
     def _samples(
         self,
         positions: torch.Tensor,
-        draws: torch.Tensor | None,
+        rows: torch.Tensor | None,
         mosaics: MosaicDraws | None,
         epoch: int,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Network input (b, c, *spatial) and targets of the samples at `positions` (b,) of this
-        split, augmented for `epoch`.
+        split, augmented for `epoch` by `rows` (b, columns) of the table of draws.
         """
-        if self.posing is not None and draws is not None:
+        if self.posing is not None:
             ids = torch.from_numpy(self.indices)[positions]
-            pixels = self._pixels(ids, draws[positions])
+            pixels = self._pixels(ids, rows)
             return self.preprocess(pixels), self.targets.rows(ids).to(self.device)
         pixels, target = self._stored(positions, epoch)
         if mosaics is not None:
             pixels, target = self._with_mosaics(pixels, target, positions, mosaics, epoch)
-        if self.augment is not None and draws is not None:
-            rows = draws[positions].to(self.device)
+        if self.augment is not None and rows is not None:
+            rows = rows.to(self.device)
             pixels, target = self.augment.both(pixels, target, self.targets.kind, rows)
         return self.preprocess(pixels), target
 
