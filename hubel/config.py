@@ -207,6 +207,9 @@ class FitConfig:
                                   "Data", low=0.001, high=0.4)  # fmt: skip
     fold: str = setting("", "Cross-validation: 1/3 tests on the first of three parts and trains on "
                         "the others", "Data", parse=parse_fold)  # fmt: skip
+    same_protein: float = setting(1.0, "Of poses: receptors that have this share of their residues "
+                                  "in common are one, which no splits share (1 = by name)",
+                                  "Data", low=0.1, high=1.0)  # fmt: skip
     cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")
     allow: str = setting("", "'corrupt': train although over 1 % of a split is unreadable",
                          "Data", choices=("", "corrupt"))  # fmt: skip

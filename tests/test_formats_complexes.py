@@ -10,8 +10,11 @@ from docking_example import small_ligand, small_receptor  # noqa: E402
 from rdkit import Chem  # noqa: E402
 from rdkit.Geometry import Point3D  # noqa: E402
 
+from hubel.config import FitConfig  # noqa: E402
+from hubel.data.prepare import open_configured  # noqa: E402
 from hubel.data.source import open_source  # noqa: E402
 from hubel.errors import UserError  # noqa: E402
+from hubel.molecules.sequences import alike_receptors  # noqa: E402
 
 
 def moved(by, **properties):
@@ -72,3 +75,32 @@ def test_a_folder_without_complexes_is_none(tmp_path):
     (tmp_path / "a" / "protein.pdb").write_text("")
     with pytest.raises(UserError, match="has no folder with a protein"):
         open_source(tmp_path, "complexes")
+
+
+def test_receptors_of_one_sequence_are_one_protein_on_request(tmp_path):
+    for name in ("a", "b", "c", "d", "e", "f"):
+        write_complex(tmp_path / name, [moved(0.5), moved(6.0)])
+    other = small_receptor().clone()
+    for chain in other[0]:
+        for residue in chain:
+            residue.name = "GLY"
+    for name in ("d", "e", "f"):
+        (tmp_path / name / "protein.pdb").write_text(other.make_pdb_string())
+    source, _ = open_configured(FitConfig(data=str(tmp_path), same_protein=0.8), None)
+    assert list(source.groups) == ["0"] * 6 + ["1"] * 6
+    assert "6 receptors are 2 proteins at 80% of identical residues" in source.notes
+    source, _ = open_configured(FitConfig(data=str(tmp_path)), None)
+    assert len(set(source.groups)) == 6
+    with pytest.raises(UserError, match="--same-protein compares sequences of receptors"):
+        open_configured(FitConfig(data="shapes:20", same_protein=0.5), None)
+
+
+def test_proteins_are_told_apart_by_the_shorter_chain():
+    chain = tuple("ALA GLY SER LEU LYS ASP".split() * 10)
+    half = chain[:30]
+    other = tuple("TRP HIS TYR PHE".split() * 10)
+    mutant = ("TRP", *chain[1:])
+    found = alike_receptors([(chain,), (other,), (half, other), (mutant,)], 0.9)
+    assert found[0] == found[3]  # 59 of 60 residues
+    assert found[0] == found[2] == found[1]  # the third has both
+    assert len(set(alike_receptors([(chain,), (other,), (mutant,)], 0.99).tolist())) == 3

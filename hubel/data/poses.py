@@ -29,6 +29,7 @@ class Poses:
     affinity: float32 (n,), -log₁₀ of the dissociation constant in mol/l; NaN where it is not
         known.
     folds: int8 (n,), those that the data give for cross-validation, or None.
+    sequences: of each receptor the residues of its chains, or None where they are not known.
     """
 
     complexes: Complexes
@@ -38,6 +39,7 @@ class Poses:
     docking_score: npt.NDArray[np.float32]
     affinity: npt.NDArray[np.float32]
     folds: npt.NDArray[np.int8] | None = None
+    sequences: tuple[tuple[tuple[str, ...], ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.complexes)

@@ -16,6 +16,7 @@ from hubel.data.source import Source, open_source
 from hubel.data.split import Split, given_split, keep_copies_together, split_source
 from hubel.data.store import Store
 from hubel.errors import UserError
+from hubel.molecules.sequences import alike_receptors
 from hubel.shapes import format_shape, per_dim
 
 __all__ = [
@@ -84,8 +85,25 @@ def input_size(config: FitConfig, spatial_dims: int) -> tuple[int, ...] | None:
 def open_configured(config: FitConfig, progress: Progress | None) -> tuple[Source, Store]:
     """The source that `config` names and its pixels."""
     source = open_source(config.data)
+    if config.same_protein < 1:
+        source.groups = _proteins(source, config.same_protein)
     size = input_size(config, source.info.spatial_dims)
     return source, open_store(source, size=size, cache=config.cache, progress=progress)
+
+
+def _proteins(source: Source, identity: float) -> npt.NDArray[np.str_]:
+    """The group of each pose: its protein, as sequences tell them apart."""
+    if source.poses is None or source.poses.sequences is None:
+        raise UserError(
+            f"--same-protein compares sequences of receptors, and DATA '{source.name}' has none; "
+            f"leave it out, or give folders of complexes"
+        )
+    clusters = alike_receptors(source.poses.sequences, identity)
+    source.notes.append(
+        f"{len(clusters)} receptors are {len(np.unique(clusters))} proteins at {identity:.0%} of "
+        f"identical residues"
+    )
+    return clusters[source.poses.complexes.receptor_of].astype(np.str_)
 
 
 def draw_split(source: Source, store: Store, config: FitConfig) -> Split:

@@ -24,6 +24,7 @@ from hubel.molecules.complexes import Complexes, Molecules
 from hubel.molecules.ligands import Ligand, read_ligands
 from hubel.molecules.receptors import RECEPTOR_SUFFIXES, read_receptor
 from hubel.molecules.rmsd import pose_rmsd
+from hubel.molecules.sequences import sequences_of
 
 __all__ = ["ComplexFolders"]
 
@@ -63,9 +64,10 @@ class ComplexFolders(Format):
                 f"an SDF file of poses; put each complex into a folder of its own"
             )
         notes: list[str] = []
-        receptors, poses, ids, receptor_of, columns = [], [], [], [], []
+        receptors, sequences, poses, ids, receptor_of, columns = [], [], [], [], [], []
         for number, one in enumerate(found):
             receptor = read_receptor(one.protein)
+            sequences.append(sequences_of(receptor.structure))
             receptors.append((receptor.places, receptor.types.astype(np.uint8)))
             entries = read_ligands(one.poses)
             notes += [
@@ -92,7 +94,7 @@ class ComplexFolders(Format):
             path,
             Poses(
                 Complexes(Molecules.of(receptors), Molecules.of(poses), of),
-                of, names, rmsd, score, affinity,
+                of, names, rmsd, score, affinity, sequences=tuple(sequences),
             ),
             np.where(rmsd < _NEAR, GOOD, 0).astype(np.int64),
             ids,
