@@ -122,11 +122,11 @@ class _Compiled(torch.autograd.Function):
         shape: tuple[int, ...],
         grid: Grid,
     ) -> torch.Tensor:
-        out = places.new_zeros(shape)
+        out = places.new_empty(shape)
         ctx.save_for_backward(places, radii, channels, samples, origins)
         ctx.resolution = grid.resolution
         columns = _numpy(places, radii, channels, samples, origins)
-        compiled_loops().add(*columns, grid.resolution, out.numpy())
+        compiled_loops().make(*columns, grid.resolution, out.numpy())
         return out
 
     @staticmethod
