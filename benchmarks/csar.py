@@ -7,14 +7,14 @@ Each fold is one `hubel fit FOLDER/csar_poses --fold K/3 --budget …` and one `
 processes of their own; no receptor is in two folds. Figures are over all poses of the folds that
 were run, each scored by the network that never saw its receptor: the area under the ROC curve, and
 the share of ligands whose first pose is good, with intervals by bootstrap over ligands. Vina's
-scores are those of the data set. --keep holds the runs.
+scores are those of the data set. --keep holds the runs: folds that are there are not run again, so
+they may be run one by one, and a last call with all of them puts them together.
 """
 
 import csv
 import json
 import os
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,20 +40,21 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hubel-bench-") as temporary:
         place = args.keep or Path(temporary)
         for fold in args.folds:
-            run, started = place / f"fold-{fold}", time.perf_counter()
-            words = ("--fold", f"{fold}/3", "--budget", args.budget, "--model", args.model)
-            found = hubel(
-                "fit", str(home / "csar_poses"), *words, *args.words, "--output", str(run)
-            )
-            wall_s = time.perf_counter() - started
-            hubel("evaluate", str(run))
-            with (run / "evaluation" / "test" / "poses.csv").open() as file:
+            run = place / f"fold-{fold}"
+            scores = run / "evaluation" / "test" / "poses.csv"
+            if not scores.exists():
+                words = ("--fold", f"{fold}/3", "--budget", args.budget, "--model", args.model)
+                hubel("fit", str(home / "csar_poses"), *words, *args.words, "--output", str(run))
+                hubel("evaluate", str(run))
+            with scores.open() as file:
                 rows += csv.DictReader(file)
-            runs.append({key: found[key] for key in ("model", "epochs", "engine", "samples_seen")})
-            runs[-1] |= {"fold": fold, "wall_s": wall_s, "val": found["metrics"]}
+            found = json.loads((run / "result.json").read_text())
+            facts = ("model", "epochs", "engine", "samples_seen", "seconds")
+            runs.append({"fold": fold, **{key: found[key] for key in facts}})
+            runs[-1]["val"] = found["metrics"]
             print(
-                f"fold {fold}: {found['model']}, {found['epochs']} epochs, {wall_s:.0f} s, "
-                f"{found['engine']}, validation AUC {found['metrics']['auc']:.3f}",
+                f"fold {fold}: {found['model']}, {found['epochs']} epochs, {found['seconds']:.0f} "
+                f"s, {found['engine']}, validation AUC {found['metrics']['auc']:.3f}",
                 flush=True,
             )
     figures = scored(rows)

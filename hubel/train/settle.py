@@ -17,6 +17,7 @@ __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
 _USUAL = {"class": "classify", "boxes": "detect", "mask": "segment", "pose": "rank_poses"}
 _FOR_MINUTES, _FOR_TINY, _FOR_BOXES, _FOR_MASKS = "swift_s", "simple", "resnet18", "swift_m"
+_FOR_POSES = "gnina_default2018"
 
 
 def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
@@ -27,6 +28,8 @@ def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
     """
     if config.model != AUTO:
         return config, ""
+    if TASKS[config.task].answer == "pose":
+        return replace(config, model=_FOR_POSES), f"network: {_FOR_POSES} (--model takes another)"
     fits = min(store.size) >= MODELS[_FOR_MINUTES].smallest
     of_pictures = {"boxes": _FOR_BOXES, "mask": _FOR_MASKS} if len(store.size) == 2 else {}
     name = of_pictures.get(TASKS[config.task].answer, _FOR_MINUTES) if fits else _FOR_TINY
