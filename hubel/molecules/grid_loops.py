@@ -24,10 +24,10 @@ TAIL = 4 * math.exp(-2)
 @dataclass(frozen=True)
 class Loops:
     """`make(places, radii, channels, samples, origins, resolution, out)` writes the sums of the
-    atoms' densities to out (n, c, x, y, z), whatever it held; `pull(…, resolution, gradient, found)`
-    adds to found (a, 3) what the gradient (n, c, x, y, z) of the densities is by the places;
-    `weigh`, called alike, adds to found (a,) the sum of each atom's density times the field
-    (n, c, x, y, z).
+    atoms' densities to out (n, c, x, y, z), whatever it held; `pull(…, resolution, gradient,
+    found)` adds to found (a, 3) what the gradient (n, c, x, y, z) of the densities is by the
+    places; `weigh`, called alike, adds to found (a,) the sum of each atom's density times the
+    field (n, c, x, y, z).
     """
 
     make: Callable[..., None]
