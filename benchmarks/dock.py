@@ -1,13 +1,13 @@
 """`hubel dock` on crystal complexes: how often the first pose is right, by Vina and by hubel.
 
-    python benchmarks/dock.py --scorer RUN_OR_WEIGHTS [--complexes 20] [--exhaustiveness 8]
+    python benchmarks/dock.py --scorer RUN_OR_WEIGHTS … [--complexes 20] [--exhaustiveness 8]
         [--data FOLDER] [--keep FOLDER] [--json FILE]
 
 Complexes of the posebusters_complexes set, evenly spaced by name. Of each ligand only its SMILES is
 given, so that nothing of the crystal's pose is left in bond lengths, angles or rings; the box is
 put around the crystal's ligand. Each is one `hubel dock` in a process of its own, from files to
-report. A pose is right within 2 Å by symmetry-aware RMSD. --keep holds the folders: a second call
-goes on there.
+report; further scorers score the same poses (--poses). A pose is right within 2 Å by symmetry-aware
+RMSD. --keep holds the folders: a second call goes on there.
 """
 
 import json
@@ -25,7 +25,7 @@ from hubel.stats import wilson_interval
 
 def main() -> None:
     options = parser(__doc__)
-    options.add_argument("--scorer", required=True)
+    options.add_argument("--scorer", required=True, nargs="+")
     options.add_argument("--complexes", type=int, default=20)
     options.add_argument("--exhaustiveness", type=int, default=8)
     options.add_argument("--data", type=Path, default=None)
@@ -40,9 +40,13 @@ def main() -> None:
         place = args.keep or Path(temporary)
         place.mkdir(parents=True, exist_ok=True)
         for folder in chosen:
-            rows.append(docked(folder, place, args.scorer, args.exhaustiveness))
+            first, *others = args.scorer
+            rows.append(docked(folder, place, first, args.exhaustiveness))
+            rows[-1]["others"] = [
+                scored(folder, place, scorer, number) for number, scorer in enumerate(others)
+            ]
             print(sentence(rows[-1]), flush=True)
-    print(table(rows))
+    print(table(rows, [Path(scorer).name for scorer in args.scorer]))
     if args.json:
         document = {"machine": machine(), "scorer": args.scorer, "rows": rows}
         args.json.write_text(json.dumps(document, indent=2) + "\n")
@@ -61,19 +65,35 @@ def docked(folder: Path, place: Path, scorer: str, exhaustiveness: int) -> dict:
         "--exhaustiveness", str(exhaustiveness), "--output", str(place / folder.name),
     )  # fmt: skip
     poses = found["ligands"][0]["poses"]
-    orders = {
-        "vina": lambda pose: pose["vina"],
-        "network": lambda pose: -pose["probability"],
-        "consensus": lambda pose: -pose["consensus"],
-    }
     return {
         "complex": folder.name,
         "heavy_atoms": molecule.GetNumHeavyAtoms(),
         "seconds": time.perf_counter() - started,
         "plausible": sum(pose["plausible"] for pose in poses),
         "error": found["ligands"][0]["error"],
-        **{name: [p["rmsd"] for p in sorted(poses, key=key)] for name, key in orders.items()},
+        **orders(poses),
     }
+
+
+def scored(folder: Path, place: Path, scorer: str, number: int) -> dict:
+    """The same poses by another scorer."""
+    poses = place / folder.name / "ligands" / "00001.sdf"
+    found = hubel(
+        "dock", str(folder / f"{folder.name}_protein.pdb.gz"), "--poses", str(poses),
+        "--crystal", str(folder / f"{folder.name}_ligand.sdf"), "--scorer", scorer,
+        "--contributions", "none", "--output", str(place / f"{folder.name}-{number}"),
+    )  # fmt: skip
+    return orders(found["ligands"][0]["poses"])
+
+
+def orders(poses: list[dict]) -> dict:
+    """RMSDs, the first pose's first, by each way to rank."""
+    keys = {
+        "vina": lambda pose: pose["vina"],
+        "network": lambda pose: -pose["probability"],
+        "consensus": lambda pose: -pose["consensus"],
+    }
+    return {name: [p["rmsd"] for p in sorted(poses, key=key)] for name, key in keys.items()}
 
 
 def sentence(row: dict) -> str:
@@ -88,17 +108,24 @@ def sentence(row: dict) -> str:
     )
 
 
-def table(rows: list[dict]) -> str:
+def table(rows: list[dict], scorers: list[str]) -> str:
     """For how many complexes a right pose is first, or among three, by each scorer."""
-    lines = [f"{'scorer':10} {'top-1':>24} {'top-3':>24}   of {len(rows)} complexes"]
-    for name in ("vina", "network", "consensus", "any pose"):
+    ranked = {"vina": [row["vina"] for row in rows]}
+    for number, scorer in enumerate(scorers):
+        own = rows if number == 0 else [row["others"][number - 1] for row in rows]
+        for name in ("network", "consensus"):
+            ranked[f"{scorer}, {name}"] = [row[name] for row in own]
+    width = max(map(len, ranked))
+    lines = [f"{'scorer':{width}} {'top-1':>24} {'top-3':>24}   of {len(rows)} complexes"]
+    for name, found in ranked.items():
         cells = []
         for k in (1, 3):
-            first = [row["vina"] if name == "any pose" else row[name][:k] for row in rows]
-            right = sum(min(rmsds, default=np.inf) < 2 for rmsds in first)
+            right = sum(min(rmsds[:k], default=np.inf) < 2 for rmsds in found)
             low, high = wilson_interval(right, len(rows))
             cells.append(f"{right:2d} = {right / len(rows):.2f} [{low:.2f}–{high:.2f}]")
-        lines.append(f"{name:10} {cells[0]:>24} {cells[1]:>24}")
+        lines.append(f"{name:{width}} {cells[0]:>24} {cells[1]:>24}")
+    right = sum(min(rmsds, default=np.inf) < 2 for rmsds in ranked["vina"])
+    lines.append(f"{right} of {len(rows)} have a right pose among those that Vina made")
     return "\n".join(lines)
 
 
