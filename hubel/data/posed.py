@@ -20,7 +20,10 @@ from hubel.errors import UserError
 from hubel.molecules.grid import densities, random_rotations
 from hubel.randomness import generator
 
-__all__ = ["PoseSource", "PoseStore", "Posing"]
+__all__ = ["ORIENTATIONS", "PoseSource", "PoseStore", "Posing"]
+
+ORIENTATIONS = 8
+"""In how many a pose is looked at with --tta all; scores are means over them."""
 
 
 class PoseSource(Source):

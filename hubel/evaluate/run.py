@@ -12,6 +12,7 @@ from hubel.config import FitConfig
 from hubel.data.boxes import Boxes
 from hubel.data.cache import Progress, open_store
 from hubel.data.loader import Batch, Loader, evaluation_batch
+from hubel.data.posed import ORIENTATIONS
 from hubel.data.poses import GOOD
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
@@ -34,10 +35,7 @@ from hubel.shapes import format_shape
 from hubel.tasks import Answer, AnswersBox, AnswersBoxes, AnswersClass, AnswersMask, AnswersPose
 from hubel.views import with_tta, with_views
 
-__all__ = ["ORIENTATIONS", "AnyEvaluation", "EvaluatedRun", "evaluate_run"]
-
-ORIENTATIONS = 8
-"""In how many a pose is looked at with --tta all."""
+__all__ = ["AnyEvaluation", "EvaluatedRun", "evaluate_run"]
 
 AnyEvaluation: TypeAlias = (
     Evaluation

@@ -13,6 +13,7 @@ import torch
 
 from hubel.config import FitConfig
 from hubel.data.loader import Transform
+from hubel.data.posed import ORIENTATIONS
 from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
@@ -298,18 +299,25 @@ def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: f
     optimizer's state and the finished network, of which the first checkpoint had a part.
     """
     slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
-    return (1 + slower) * validation_s + 4 * writing_s + 0.3
+    return (1 + slower * _views(t)) * validation_s + 4 * writing_s + 0.3
+
+
+def _views(t: Training) -> int:
+    """In how many orientations poses are judged, at the end as ever after: the consensus is fitted
+    to that. Of pictures one view: more would take their time from the training.
+    """
+    return ORIENTATIONS if t.task.answer == "pose" and t.config.tta == "all" else 1
 
 
 def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
-    """The best weights become the run's network; its figures on the validation split, of one view
-    of each sample: more of them would take their time from the training.
-    """
+    """The best weights become the run's network; its figures on the validation split."""
     started = time.monotonic()
     run = t.run
     if t.at.best:  # else no epoch had a finite score: what there is must do
         t.evaluated.load_state_dict(load_best(run, t.at.best))
-    output, target, _ = predicted(t, t.evaluated, t.engine.exact())
+    views = [predicted(t, t.evaluated, t.engine.exact(), view) for view in range(_views(t))]
+    output = torch.stack([output for output, _, _ in views]).mean(0)
+    target = views[0][1]
     log = run.log()
     result = {
         "run": str(run.path),

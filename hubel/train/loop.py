@@ -223,12 +223,13 @@ def _end_epoch(t: Training, speed: float, started: float) -> None:
 
 
 def predicted(
-    t: Training, model: nn.Module, engine: Engine
+    t: Training, model: nn.Module, engine: Engine, orientation: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """What the task keeps of outputs (n, …) and targets (n, …), and the ids (n,), of the
-    validation split, in its order: each process predicts its share, and each gets all.
+    validation split, in its order: each process predicts its share, and each gets all. Poses are
+    seen in one `orientation` of `Loader.evaluation`.
     """
-    output, target, ids = outputs(model, t.validation.evaluation(), engine, t.task.kept)
+    output, target, ids = outputs(model, t.validation.evaluation(orientation), engine, t.task.kept)
     output, target, ids = t.group.gathered(len(t.validation.indices), output, target, ids)
     return output, target, ids
 
