@@ -44,7 +44,12 @@ def main() -> None:
             scores = run / "evaluation" / "test" / "poses.csv"
             if not scores.exists():
                 words = ("--fold", f"{fold}/3", "--budget", args.budget, "--model", args.model)
-                hubel("fit", str(home / "csar_poses"), *words, *args.words, "--output", str(run))
+                if run.exists():
+                    hubel("fit", "--resume", str(run))
+                else:
+                    hubel(
+                        "fit", str(home / "csar_poses"), *words, *args.words, "--output", str(run)
+                    )
                 hubel("evaluate", str(run))
             with scores.open() as file:
                 rows += csv.DictReader(file)

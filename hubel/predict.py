@@ -136,6 +136,7 @@ def predict_files(
     whose answer is of the whole sample; and for NIfTI where nibabel is not installed.
     """
     reading = reading or Reading()
+    _check_task(trained)
     files = find_files(paths)
     nifti = next(filter(is_nifti, files), None)
     if nifti is not None:
@@ -162,6 +163,14 @@ def predict_files(
             read = _READERS[trained.task.answer]
             filled = iter(read(trained, output, readable, reading.min_score))
         yield from (p if p.error is not None else next(filled) for p in blank)
+
+
+def _check_task(trained: Trained) -> None:
+    """Poses are no files of pixels."""
+    if trained.task.answer == "pose":
+        raise UserError(
+            f"--task {trained.task.name} scores poses: hubel dock PROTEIN --poses FILE --scorer RUN"
+        )
 
 
 def _check_tiles(trained: Trained, tile: tuple[int, ...]) -> None:

@@ -47,7 +47,9 @@ def test_lines_of_every_kind_are_read(listed):
     np.testing.assert_array_equal(poses.rmsd, np.float32([0.75, 4.25, np.nan, np.nan]))
     np.testing.assert_array_equal(poses.docking_score, np.float32([-9.9, -7.5, np.nan, np.nan]))
     np.testing.assert_array_equal(poses.affinity, np.float32([np.nan, 6.5, 6.5, np.nan]))
-    assert list(source.groups) == ["a/rec.gninatypes"] * 2 + ["b/rec.gninatypes"] * 2
+    assert list(source.groups) == ["a"] * 2 + ["b"] * 2
+    np.testing.assert_array_equal(poses.ligand_of, [0, 0, 1, 1])
+    assert poses.names == ("a/rec.gninatypes, pose", "b/rec.gninatypes, pose")
     assert source.ids[1] == "a/pose1.gninatypes"
 
 
@@ -93,3 +95,20 @@ def test_files_that_are_no_atoms_are_refused(listed, tmp_path):
     write_atoms(tmp_path / "a" / "rec.gninatypes", [])
     with pytest.raises(UserError, match="and a receptor at least one"):
         open_source(listed(line))
+
+
+def test_other_ligands_do_not_compete_and_a_folder_of_receptors_is_one_group(listed, tmp_path):
+    write_atoms(tmp_path / "a" / "rec2.gninatypes", [2])
+    write_atoms(tmp_path / "a" / "other_0.gninatypes", [5])
+    write_atoms(tmp_path / "a" / "other_1.gninatypes", [5])
+    source = open_source(
+        listed(
+            "1 a/rec.gninatypes a/pose0.gninatypes",
+            "0 a/rec.gninatypes a/pose1.gninatypes",
+            "1 a/rec.gninatypes a/other_0.gninatypes",
+            "1 a/rec2.gninatypes a/other_1.gninatypes",
+            "0 b/rec.gninatypes b/pose0.gninatypes",
+        )
+    )
+    np.testing.assert_array_equal(source.poses.ligand_of, [0, 0, 1, 2, 3])
+    assert list(source.groups) == ["a"] * 4 + ["b"]

@@ -124,6 +124,17 @@ def test_folds_of_the_data_are_taken(source):
         fold_splits(source, "2/5", 0, usable)
 
 
+def test_folds_may_be_numbered_from_one(tmp_path):
+    source = open_source(write_poses(tmp_path / "poses", poses={"fold": lambda v: v + 1}))
+    np.testing.assert_array_equal(np.unique(source.poses.folds), [0, 1, 2])
+
+
+def test_folds_that_share_a_group_are_refused(source):
+    source.groups = np.full(len(source), "one protein")
+    with pytest.raises(UserError, match="share groups; leave out --same-protein"):
+        fold_splits(source, "1/3", 0, np.ones(len(source), bool))
+
+
 def test_drawn_folds_share_no_receptor_and_are_the_whole(tmp_path):
     source = open_source(write_poses(tmp_path / "poses", folds=False))
     usable = np.ones(len(source), bool)
@@ -167,6 +178,8 @@ def test_a_fold_that_is_none_is_refused(fold):
         ({"poses": {"offset": lambda v: v[:-1]}}, r"offset must grow from 0 to the"),
         ({"poses": {"vina": lambda v: v[1:]}}, r"his? 'vina' is float32 of shape"),
         ({"poses": {"name": lambda v: np.full_like(v, "a")}}, r"1 different names of"),
+        ({"poses": {"label": lambda v: 2 * v.astype(int) - 1}}, r"got values from -1 to 1"),
+        ({"poses": {"fold": lambda v: np.arange(len(v)) % 2}}, r"'r0' into several folds"),
     ],
 )
 def test_what_is_wrong_with_the_arrays_is_told(tmp_path, change, message):

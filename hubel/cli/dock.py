@@ -72,6 +72,7 @@ def dock(
         "--contributions",
         help="Which atoms a score comes from: gradient, masking (slower, exact) or none.",
     ),
+    device: str = typer.Option("auto", "--device", help="Of the network: auto, cpu, cuda, mps."),
     keep_waters: bool = typer.Option(False, "--keep-waters", help="Waters belong to the receptor."),
     without: list[str] = typer.Option(
         [],
@@ -112,6 +113,7 @@ def dock(
             seed=seed,
             orientations=orientations,
             contributions=contributions,
+            device=device,
             keep_waters=keep_waters,
             without=tuple(without),
             processes=processes,

@@ -22,6 +22,7 @@ from hubel.data.split import split_source
 from hubel.data.store import Problem, Store
 from hubel.data.targets import Labels
 from hubel.engine import Engine
+from hubel.errors import UserError
 
 __all__ = ["DataFacts", "FitPrediction", "facts_of", "predict_fit"]
 
@@ -57,6 +58,11 @@ def facts_of(config: FitConfig) -> DataFacts:
     with Reader(source) as reader:
         layout = look(reader, size)
     usable = np.ones(len(source), dtype=bool)
+    if source.poses is not None:
+        raise UserError(
+            f"--data '{source.name}': what a fit on poses costs is not predicted; give hubel fit a "
+            f"--budget"
+        )
     split = split_source(source, val_fraction=config.val_fraction, seed=config.seed, usable=usable)
     return DataFacts(
         len(split.train),

@@ -33,7 +33,16 @@ def fold_splits(
                 f"--fold {fold}: DATA '{source.name}' gives {int(given.max()) + 1} folds; write "
                 f"--fold {min(number, int(given.max()) + 1)}/{int(given.max()) + 1}"
             )
-        return np.where(given == number - 1, "test", "train")
+        test = given == number - 1
+        if (
+            source.groups is not None
+            and np.intersect1d(source.groups[test], source.groups[~test]).size
+        ):
+            raise UserError(
+                f"--fold {fold}: the folds that DATA '{source.name}' gives share groups; leave out "
+                f"--same-protein, or take the folds out of the data"
+            )
+        return np.where(test, "test", "train")
     kept = np.flatnonzero(usable)
     groups = None if source.groups is None else source.groups[kept]
     units = len(kept) if groups is None else len(np.unique(groups))

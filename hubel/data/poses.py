@@ -7,9 +7,11 @@ import numpy.typing as npt
 
 from hubel.molecules.complexes import Complexes
 
-__all__ = ["GOOD", "POSE_CLASSES", "Poses"]
+__all__ = ["GOOD", "GOOD_RMSD", "POSE_CLASSES", "Poses"]
 
 POSE_CLASSES = ("bad", "good")
+GOOD_RMSD = 2.0
+"""Å: a pose nearer than this to where the ligand really sits is good, by the field's custom."""
 GOOD = 1
 """The class of a pose that is where the ligand really sits: in `POSE_CLASSES`, and as a target."""
 

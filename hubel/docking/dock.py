@@ -11,15 +11,17 @@ import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
+from hubel.data.poses import GOOD_RMSD
+from hubel.data.sentences import counted
 from hubel.docking.ranked import RankedLigand, RankedPose, read_ranked, write_ranked
 from hubel.docking.request import DockRequest
 from hubel.docking.site import Entry, Site, entries_of, open_site
@@ -82,7 +84,7 @@ class Docked:
             return {}
 
         def good(poses: list[RankedPose], k: int) -> bool:
-            return any(pose.rmsd is not None and pose.rmsd < 2 for pose in poses[:k])
+            return any(pose.rmsd is not None and pose.rmsd < GOOD_RMSD for pose in poses[:k])
 
         by_vina = [sorted(one.poses, key=lambda pose: pose.vina) for one in known]
         return {
@@ -107,23 +109,25 @@ def dock(
     entries, notes = entries_of(request)
     for note in notes:
         report({"note": note})
-    _claim(folder, known)
+    _check_folder(folder, known)
     kept = folder / "ligands"
-    kept.mkdir(exist_ok=True)
     done = {e.ligand.entry: read_ranked(kept, e.ligand.entry) for e in entries}
-    left = [entry for entry in entries if done[entry.ligand.entry] is None]
+    left = [e for e in entries if (one := done[e.ligand.entry]) is None or one.error is not None]
     if len(left) < len(entries):
         report({"note": f"{len(entries) - len(left)} of {len(entries)} ligands are done already"})
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     workers = min(processes or cores or 1, max(len(left), 1))
-    site = open_site(request, cpu=1 if workers > 1 else cores or 1)
+    site = open_site(request, cpu=max(1, (cores or 1) // workers))
+    # Only now, when nothing of the request is at fault any more, is the folder taken.
+    kept.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / "request.json", json.dumps(known, indent=1) + "\n")
     for note in (*site.receptor.notes, *site.prepared.notes):
         report({"note": f"receptor: {note}"})
     report({"stage": "docking", "count": len(entries) - len(left), "total": len(entries)})
     ready = len(entries) - len(left)
     for ligand in _each(request, site, left, workers):
-        write_ranked(ligand, kept)
         _write_b_factors(site, ligand, kept)
+        write_ranked(ligand, kept)
         done[ligand.entry] = ligand
         ready += 1
         report({"stage": "docking", "count": ready, "total": len(entries)})
@@ -141,11 +145,16 @@ def dock(
     write_atomic(folder / "ranking.json", json.dumps(docked.to_json(), indent=1) + "\n")
     write_atomic(folder / "poses.sdf", _best_poses(kept, found))
     _write_page(docked, site)
+    if not any(ligand.poses for ligand in found):
+        raise UserError(
+            f"none of {counted(len(found), 'ligand')} could be docked (first: {found[0].name}: "
+            f"{found[0].error}); '{folder / 'ranking.csv'}' has every reason"
+        )
     return docked
 
 
-def _claim(folder: Path, known: dict[str, Any]) -> None:
-    """Make `folder` this docking's, or find that it is. Raises `UserError` where it is not."""
+def _check_folder(folder: Path, known: dict[str, Any]) -> None:
+    """Raises `UserError` where `folder` is neither this docking's nor free."""
     path = folder / "request.json"
     if path.exists():
         try:
@@ -161,8 +170,6 @@ def _claim(folder: Path, known: dict[str, Any]) -> None:
         return
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"--output '{folder}' is not an empty folder; name a new one")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(known, indent=1) + "\n")
 
 
 def _facts(known: dict[str, Any]) -> dict[str, Any]:
@@ -175,16 +182,22 @@ def _facts(known: dict[str, Any]) -> dict[str, Any]:
 def _each(
     request: DockRequest, site: Site, left: list[Entry], workers: int
 ) -> Iterator[RankedLigand]:
-    """The ligands as they are done, in the order of their file."""
+    """The ligands as they are done."""
     if workers == 1:
         yield from map(site.ranked, left)
         return
     # Fresh processes: Vina and torch keep threads that a fork would break.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _begin_worker, (request,)) as pool:
-        numbers = [entry.ligand.entry for entry in left]
+    with ProcessPoolExecutor(workers, context, _begin_worker, (request, site.cpu)) as pool:
+        waited = [pool.submit(_in_worker, entry.ligand.entry) for entry in left]
         try:
-            yield from pool.map(_in_worker, numbers)
+            for future in as_completed(waited):
+                yield future.result()
+        except BrokenProcessPool:
+            raise UserError(
+                "a process that docked has died, for want of memory perhaps; the same command goes "
+                "on, --processes 1 with less memory"
+            ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
@@ -194,9 +207,8 @@ _worker: dict[str, Any] = {}
 """A worker process's site and entries, which its function cannot be given with every ligand."""
 
 
-def _begin_worker(request: DockRequest) -> None:
-    torch.set_num_threads(1)
-    _worker["site"] = open_site(request, cpu=1)
+def _begin_worker(request: DockRequest, cpu: int) -> None:
+    _worker["site"] = open_site(request, cpu)
     _worker["entries"] = {entry.ligand.entry: entry for entry in entries_of(request)[0]}
 
 
@@ -226,7 +238,10 @@ def _write_b_factors(site: Site, ligand: RankedLigand, folder: Path) -> None:
     factors = np.zeros(len(site.receptor.types))
     for i, value in ligand.poses[0].receptor_atoms:
         factors[i] = np.clip(B_FACTOR * value, -99.99, 999.99)
-    write_receptor(site.receptor, folder / f"{ligand.entry:05d}_receptor.pdb", factors)
+    try:
+        write_receptor(site.receptor, folder / f"{ligand.entry:05d}_receptor.pdb", factors)
+    except UserError:  # chains of long names, more atoms than a PDB file can number
+        write_receptor(site.receptor, folder / f"{ligand.entry:05d}_receptor.cif", factors)
 
 
 def _table(ligands: tuple[RankedLigand, ...]) -> str:

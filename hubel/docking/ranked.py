@@ -158,6 +158,8 @@ def _sdf(ligand: RankedLigand) -> str:
         zip(ligand.poses, ligand.molecule.GetConformers(), strict=True), 1
     ):
         single = chem.Mol(ligand.molecule, confId=conformer.GetId())
+        for name in single.GetPropNames():  # what a file said of a pose holds of that one only
+            single.ClearProp(name)
         single.SetProp("_Name", ligand.name)
         for name, value in properties(pose, rank).items():
             single.SetProp(name, value)

@@ -29,6 +29,7 @@ class DockRequest:
     minimise: take each pose to Vina's nearest minimum first.
     exhaustiveness, num_poses, seed: of Vina's search; the seed also of conformers and rotations.
     orientations: in how many the network looks at each pose.
+    device: what the network runs on: "auto", "cpu", "cuda", "cuda:1", "mps".
     contributions: how atoms' contributions are found, "none", "gradient" or "masking".
     keep_waters, without: residues of the receptor, as `read_receptor` has them.
     """
@@ -48,6 +49,7 @@ class DockRequest:
     seed: int = 1
     orientations: int = 8
     contributions: str = "gradient"
+    device: str = "auto"
     keep_waters: bool = False
     without: tuple[str, ...] = ()
 

@@ -3,10 +3,13 @@
 import dataclasses
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
+from hubel.data.sentences import counted
 from hubel.docking.box import Box, box_around, box_at, largest_pocket
 from hubel.docking.contributions import contributions
 from hubel.docking.generate import VinaSearch
@@ -16,9 +19,12 @@ from hubel.docking.ranked import CheckFacts, RankedLigand, RankedPose, heavy_pla
 from hubel.docking.receptor import PreparedReceptor, prepare_receptor
 from hubel.docking.request import DockRequest
 from hubel.docking.score import NetworkScores, Scorer, load_scorer
-from hubel.errors import UserError
+from hubel.engine import pick_device
+from hubel.errors import UserError, printable
 from hubel.metrics.consensus import standardised
 from hubel.molecules.complexes import Complexes, Molecules
+from hubel.molecules.extra import extra
+from hubel.molecules.grid_loops import compiled_loops
 from hubel.molecules.ligands import Ligand, embedded, read_ligands
 from hubel.molecules.receptors import Receptor, read_receptor
 from hubel.molecules.rmsd import pose_rmsd
@@ -52,16 +58,21 @@ def entries_of(request: DockRequest) -> tuple[list[Entry], list[str]]:
     grouped: dict[tuple[str, str], list[Ligand]] = {}
     from rdkit import Chem
 
+    stem = Path(request.poses).name.partition(".")[0]
+
     for ligand in found:
         if ligand.places is None:
             raise UserError(f"--poses '{request.poses}' has no coordinates; give an SDF of poses")
-        key = (ligand.name, Chem.MolToSmiles(Chem.RemoveHs(ligand.mol)))
+        # An entry without a title was named by its number: such are told apart by structure.
+        name = "" if ligand.name == f"{stem}-{ligand.entry}" else ligand.name
+        key = (name, Chem.MolToSmiles(Chem.RemoveHs(ligand.mol)))
         grouped.setdefault(key, []).append(ligand)
     entries = []
     for number, poses in enumerate(grouped.values(), 1):
         first = dataclasses.replace(poses[0], entry=number)
         entries.append(Entry(first, _joined([pose.mol for pose in poses])))
-    return entries, _notes(found, request.poses)
+    told = f"{counted(len(found), 'pose')} of {counted(len(entries), 'ligand')}"
+    return entries, [told, *_notes(found, request.poses)]
 
 
 def _notes(found: Any, path: str) -> list[str]:
@@ -96,16 +107,23 @@ class Site:
     search: VinaSearch
     scorer: Scorer | None
     crystal: "Mol | None"
+    cpu: int
 
     def ranked(self, entry: Entry) -> RankedLigand:
         """The poses of one ligand, best first; a fault of the ligand's is told in `error`."""
         started = time.perf_counter()
-        ligand = entry.ligand
+        ligand, error = entry.ligand, None
+        poses: tuple[RankedPose, ...] = ()
+        notes: tuple[str, ...] = ()
+        molecule = None
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # sums of several threads differ in their last digits
         try:
             poses, molecule, notes = self._ranked(entry)
-            error = None
-        except UserError as fault:
-            poses, molecule, notes, error = (), None, (), str(fault)
+        except (UserError, RuntimeError, ValueError) as fault:  # the last two of rdkit and Vina
+            error = printable(str(fault))
+        finally:
+            torch.set_num_threads(threads)
         return RankedLigand(
             ligand.entry, ligand.name, poses, (*ligand.notes, *notes), error,
             time.perf_counter() - started, molecule,
@@ -144,10 +162,13 @@ class Site:
             )
         rmsd = None
         if self.crystal is not None:
-            deviations = pose_rmsd(molecule, self.crystal)
-            rmsd = deviations.rmsd
-            if not deviations.exact:
-                notes.append("it has so many symmetries that its RMSDs are upper bounds")
+            try:
+                deviations = pose_rmsd(molecule, self.crystal)
+                rmsd = deviations.rmsd
+                if not deviations.exact:
+                    notes.append("it has so many symmetries that its RMSDs are upper bounds")
+            except UserError as fault:  # of many ligands one is the crystal's
+                notes.append(f"no RMSD: {fault}")
         checks = check_poses(molecule, self.prepared)
         order = np.argsort(energies if consensus is None else -consensus, kind="stable")
         poses = []
@@ -197,9 +218,14 @@ class Site:
 
 def open_site(request: DockRequest, cpu: int) -> Site:
     """Load what `request` names; Vina's searches take `cpu` threads."""
+    for package in ("vina", "meeko"):  # missing, they are nothing that a ligand is at fault for
+        extra(package, "docking")
     receptor = read_receptor(request.receptor, request.keep_waters, request.without)
     prepared = prepare_receptor(receptor.structure)
-    scorer = None if request.scorer is None else load_scorer(request.scorer)
+    scorer = None
+    if request.scorer is not None:
+        scorer = load_scorer(request.scorer, pick_device(request.device))
+        compiled_loops()
     crystal = None
     if request.crystal is not None:
         first = read_ligands(request.crystal)[0]
@@ -208,7 +234,7 @@ def open_site(request: DockRequest, cpu: int) -> Site:
         crystal = first.mol
     box = _box(request, prepared)
     search = VinaSearch(prepared, box, seed=request.seed, cpu=cpu)
-    return Site(request, receptor, prepared, box, search, scorer, crystal)
+    return Site(request, receptor, prepared, box, search, scorer, crystal, cpu)
 
 
 def _box(request: DockRequest, receptor: PreparedReceptor) -> Box:
@@ -218,17 +244,18 @@ def _box(request: DockRequest, receptor: PreparedReceptor) -> Box:
         return box_at(request.center, receptor, request.size)
     if request.pocket:
         return largest_pocket(receptor)
+    if request.poses is not None and request.autobox is None:
+        poses = [one.places for one in read_ligands(request.poses) if one.places is not None]
+        if not poses:
+            raise UserError(f"--poses '{request.poses}' has no coordinates; give an SDF of poses")
+        return box_around(np.concatenate(poses), receptor, margin=_MARGIN, name=request.poses)
     where = request.autobox or request.crystal
-    if where is not None:
-        ligand = read_ligands(where)[0]
-        if ligand.places is None:
-            raise UserError(f"--autobox '{where}' has no coordinates; give an SDF, MOL2 or PDB")
-        return box_around(ligand.places, receptor, name=where)
-    assert request.poses is not None  # noqa: S101
-    poses = [one.places for one in read_ligands(request.poses) if one.places is not None]
-    if not poses:
-        raise UserError(f"--poses '{request.poses}' has no coordinates; give an SDF of poses")
-    return box_around(np.concatenate(poses), receptor, margin=_MARGIN, name=request.poses)
+    assert where is not None  # noqa: S101 — the request has looked
+    ligand = read_ligands(where)[0]
+    if ligand.places is None:
+        option = "--autobox" if request.autobox else "--crystal"
+        raise UserError(f"{option} '{where}' has no coordinates; give an SDF, MOL2 or PDB")
+    return box_around(ligand.places, receptor, name=where)
 
 
 def _consensus(

@@ -78,7 +78,8 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
     left = {name: v for name, v in task.defaults.items() if getattr(config, name) is None}
     config = replace(config, **left)
     if task.answer == "pose":
-        return replace(_without_classes(replace(config, tta="none")), tta="all"), note
+        views = "none" if config.tta == "none" else "all"  # of what is moved nobody is unsure
+        return replace(_without_classes(replace(config, tta="none")), tta=views), note
     return (config if task.answer == "class" else _without_classes(config)), note
 
 

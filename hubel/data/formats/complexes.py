@@ -17,7 +17,7 @@ import numpy as np
 
 from hubel.data.paths import expanded, is_folder
 from hubel.data.posed import PoseSource
-from hubel.data.poses import GOOD, Poses
+from hubel.data.poses import GOOD, GOOD_RMSD, Poses
 from hubel.data.source import FORMATS, Format, Source
 from hubel.errors import UserError
 from hubel.molecules.complexes import Complexes, Molecules
@@ -28,7 +28,6 @@ from hubel.molecules.sequences import sequences_of
 
 __all__ = ["ComplexFolders"]
 
-_NEAR = 2.0  # Å
 _RMSD = ("rmsd", "rmsd_angstrom")
 _SCORES = ("vina_kcal_mol", "minimizedAffinity", "docking_score")
 _AFFINITY = ("affinity",)
@@ -63,7 +62,7 @@ class ComplexFolders(Format):
                 f"DATA '{spec}' has no folder with a protein ({', '.join(RECEPTOR_SUFFIXES)}) and "
                 f"an SDF file of poses; put each complex into a folder of its own"
             )
-        notes: list[str] = []
+        notes = _passed_over(path, found)
         receptors, sequences, poses, ids, receptor_of, columns = [], [], [], [], [], []
         for number, one in enumerate(found):
             receptor = read_receptor(one.protein)
@@ -86,7 +85,7 @@ class ComplexFolders(Format):
         )
         names = tuple(one.name for one in found)
         of = np.array(receptor_of, np.int64)
-        between = int(((rmsd >= _NEAR) & (rmsd < 2 * _NEAR)).sum())
+        between = int(((rmsd >= GOOD_RMSD) & (rmsd < 2 * GOOD_RMSD)).sum())
         if between:
             notes.append(f"{between} of {len(rmsd)} poses lie 2 to 4 Å off and count as bad")
         return PoseSource(
@@ -96,10 +95,10 @@ class ComplexFolders(Format):
                 Complexes(Molecules.of(receptors), Molecules.of(poses), of),
                 of, names, rmsd, score, affinity, sequences=tuple(sequences),
             ),
-            np.where(rmsd < _NEAR, GOOD, 0).astype(np.int64),
+            np.where(rmsd < GOOD_RMSD, GOOD, 0).astype(np.int64),
             ids,
             np.array(names)[of],
-            [file for one in found for file in (one.protein, one.poses)],
+            [f for one in found for f in (one.protein, one.poses, one.crystal) if f is not None],
             notes,
         )  # fmt: skip
 
@@ -120,6 +119,19 @@ def _complexes(path: Path) -> Iterator[_Complex]:
         if protein is not None and poses is not None:
             others = [f for f in ligands if f != poses]
             yield _Complex(folder.name, protein, poses, _named(others, _CRYSTAL))
+
+
+def _passed_over(path: Path, found: list[_Complex]) -> list[str]:
+    """A note about the folders that are no complexes, or say too little of which file is what."""
+    known = {one.name for one in found}
+    others = sorted(f.name for f in path.iterdir() if is_folder(f) and f.name not in known)
+    if not others:
+        return []
+    return [
+        f"{len(others)} of {len(others) + len(found)} folders are passed over (first: "
+        f"'{others[0]}'): each needs one protein and one SDF of poses, or '*protein*' and "
+        f"'*poses*' in their names"
+    ]
 
 
 def _ends(file: Path, suffixes: tuple[str, ...]) -> bool:
@@ -145,7 +157,10 @@ def _rmsds(one: _Complex, poses: list[Ligand]) -> list[float]:
             f"lies no SDF file of the crystal's ligand (*crystal*, *ligand*); give one of both"
         )
     crystal = read_ligands(one.crystal)[0].mol
-    return [float(pose_rmsd(pose.mol, crystal).rmsd[0]) for pose in poses]
+    try:
+        return [float(pose_rmsd(pose.mol, crystal).rmsd[0]) for pose in poses]
+    except UserError as error:
+        raise UserError(f"'{one.poses}' and '{one.crystal}': {error}") from None
 
 
 def _said(pose: Ligand, names: tuple[str, ...]) -> float:

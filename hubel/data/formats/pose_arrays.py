@@ -13,7 +13,7 @@ import numpy as np
 from hubel.data.npy import npz_names, open_npz_member
 from hubel.data.paths import expanded, is_file, is_folder
 from hubel.data.posed import PoseSource
-from hubel.data.poses import GOOD, Poses
+from hubel.data.poses import GOOD, GOOD_RMSD, Poses
 from hubel.data.source import FORMATS, Array, Format, Source
 from hubel.errors import UserError
 from hubel.molecules.channels import ATOM_TYPES
@@ -22,7 +22,6 @@ from hubel.molecules.complexes import Complexes, Molecules
 __all__ = ["PoseArrays"]
 
 _RECEPTORS, _POSES = "receptors.npz", "poses.npz"
-_NEAR = 2.0  # Å, below which a pose is good where nothing else says so
 
 
 class PoseArrays(Format):
@@ -72,11 +71,19 @@ class PoseArrays(Format):
             )
         if label is None:
             assert rmsd is not None  # noqa: S101
-            label = rmsd < _NEAR
+            label = rmsd < GOOD_RMSD
         unknown = np.full(num_poses, np.nan, np.float32)
+        if not np.isin(label, (0, 1)).all():
+            raise UserError(
+                f"'{files[1]}': 'label' is 1 for a good pose and 0 for a bad one, got values from "
+                f"{label.min()} to {label.max()}"
+            )
         names = _names(files[0], "name", len(receptors), "receptor")
         receptor = receptor.astype(np.int64)
         fold = column("fold", "iu")
+        if fold is not None:
+            fold = np.unique(fold, return_inverse=True)[1].reshape(-1)
+            _check_folds(fold, receptor, names, files[1])
         return PoseSource(
             "pose_arrays",
             path,
@@ -94,6 +101,17 @@ class PoseArrays(Format):
             np.array(names)[receptor],
             files,
             [],
+        )
+
+
+def _check_folds(fold: Array, receptor: Array, names: list[str], path: Path) -> None:
+    """A receptor whose poses are in two folds would be trained on and tested on."""
+    pairs = np.unique(np.column_stack([receptor, fold]), axis=0)
+    twice = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+    if len(twice):
+        raise UserError(
+            f"'{path}': 'fold' puts poses of the receptor '{names[int(twice[0])]}' into several "
+            f"folds; put all of a receptor into one"
         )
 
 

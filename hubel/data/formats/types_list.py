@@ -4,10 +4,12 @@ A line is a label (1 good, 0 bad), if it has them an affinity (pK, 0 where it is
 negative of bad poses) and an RMSD in Å, the receptor's file, the pose's, and after a # what is said
 of it: an RMSD and a docking score, or a docking score. A .gninatypes file is a row of atoms of 16
 bytes each: x, y, z in Å as float32, little-endian, and the number of the type as int32. Poses in
-one receptor compete.
+one receptor whose names differ in a number at the end only are one ligand's. The receptors of a
+folder are one group, which no splits share.
 """
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +71,12 @@ class TypesList(Format):
         names = sorted({line.receptor for line in lines})
         number_of = {name: i for i, name in enumerate(names)}
         receptor_of = np.array([number_of[line.receptor] for line in lines], np.int64)
+        ligands = [
+            (line.receptor, re.sub(r"[_-]?\d+$", "", Path(line.pose).stem)) for line in lines
+        ]
+        which = {key: i for i, key in enumerate(dict.fromkeys(ligands))}
+        ligand_names = tuple(f"{receptor}, {ligand}" for receptor, ligand in which)
+        folders = [str(Path(line.receptor).parent) for line in lines]
         receptors, poses = (
             Molecules.of([_atoms(path.parent / name, empty) for name in files])
             for files, empty in ((names, False), (ids, True))
@@ -82,15 +90,16 @@ class TypesList(Format):
             path,
             Poses(
                 Complexes(receptors, poses, receptor_of),
-                receptor_of,
-                tuple(names),
+                np.array([which[key] for key in ligands], np.int64),
+                ligand_names,
                 rmsd,
                 score,
                 affinity,
             ),
             np.array([GOOD if line.label else 0 for line in lines], np.int64),
             ids,
-            np.array(names)[receptor_of],
+            # Of a folder with all of them nothing is known: then each receptor is its own group.
+            np.array(names)[receptor_of] if len(set(folders)) == 1 else np.array(folders),
             [path],
             [],
         )
