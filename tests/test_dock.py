@@ -199,7 +199,7 @@ def test_poses_that_are_given_are_scored_where_they_are(files, tmp_path, docked)
         ({"pocket": True, "center": (0, 0, 0)}, r"each say where: give one of them"),
         ({"pocket": True, "poses": "a.sdf"}, r"--poses scores poses as they are"),
         ({"pocket": True, "size": (9, 9, 9)}, r"--size is of the box about --center"),
-        ({"pocket": True, "num_poses": 0}, r"--num-poses must be at least 1, got 0"),
+        ({"pocket": True, "num_poses": 0}, r"--num-poses must be from 1 to 1000, got 0"),
         ({"pocket": True, "contributions": "both"}, r"--contributions 'both' is not known"),
     ],
 )

@@ -474,3 +474,17 @@ def test_crystal_complexes_are_read_whole():
         receptor = read_receptor(root / row["id"] / f"{row['id']}_protein.pdb.gz")
         assert len(receptor.types) >= int(row["protein_heavy_atoms"])
         assert not any("without a type" in note for note in receptor.notes)
+
+
+def test_a_receptor_whose_gzip_is_cut_off_is_refused(tmp_path):
+    from docking_example import small_receptor
+
+    whole = gzip.compress(small_receptor().make_pdb_string().encode())
+    path = tmp_path / "protein.pdb.gz"
+    path.write_bytes(whole)
+    atoms = len(read_receptor(path).types)
+    assert atoms == 150
+    for cut in (len(whole) // 2, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(UserError, match="cannot be read"):
+            read_receptor(path)

@@ -174,7 +174,7 @@ def test_a_fold_that_is_none_is_refused(fold):
         ({"poses": {"receptor": lambda v: v + 99}}, r"receptors\.npz has 12, numbered from 0"),
         ({"poses": {"label": None, "rmsd": None}}, r"neither 'label' nor 'rmsd'"),
         ({"poses": {"type": lambda v: v * 0 + 28}}, r"atom types are numbered from 0 to 27"),
-        ({"poses": {"xyz": lambda v: v * np.nan}}, r"NaN or infinite"),
+        ({"poses": {"xyz": lambda v: v * np.nan}}, r"NaN, or 100000 Å and more"),
         ({"poses": {"offset": lambda v: v[:-1]}}, r"offset must grow from 0 to the"),
         ({"poses": {"vina": lambda v: v[1:]}}, r"his? 'vina' is float32 of shape"),
         ({"poses": {"name": lambda v: np.full_like(v, "a")}}, r"1 different names of"),

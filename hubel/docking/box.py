@@ -23,6 +23,7 @@ _WIDEST = 126 * 0.375  # Å; the most steps that AutoDock's grids had, and plent
 _SPACING = 1.0  # Å, of LIGSITE's grid
 _PROBE = 1.4  # Å, the radius of water
 _BURIED = 6  # of 7 lines: LIGSITE's most selective but one
+_MOST_POINTS = 30e6  # a ribosome has some twenty million
 _SMALLEST_POCKET = 10  # points, of 1 Å³ each
 
 
@@ -142,6 +143,12 @@ def _grid(receptor: PreparedReceptor) -> tuple[Places, npt.NDArray[np.bool_]]:
     reach = max(radius.values())
     start = np.floor(receptor.places.min(0) - reach)
     shape = np.ceil((receptor.places.max(0) + reach - start) / _SPACING).astype(int) + 1
+    if shape.prod(dtype=np.float64) > _MOST_POINTS:
+        spans = " × ".join(f"{side:.0f}" for side in shape * _SPACING)
+        raise UserError(
+            f"--pocket looks at every Å of the receptor, which spans {spans} Å: is an atom far "
+            f"off? Give --center, or a part of the receptor"
+        )
     inside = np.zeros(shape, dtype=np.bool_)
     points = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1) * _SPACING + start
     tree = cKDTree(points.reshape(-1, 3))

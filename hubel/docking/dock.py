@@ -162,7 +162,7 @@ def _check_folder(folder: Path, known: dict[str, Any]) -> None:
         except (OSError, ValueError):
             there = None
         # Files may lie elsewhere by now: what they hold is what counts.
-        if there is None or _facts(there) != _facts(known):
+        if not isinstance(there, dict) or _facts(there) != _facts(known):
             raise UserError(
                 f"--output '{folder}' holds a docking with other settings or files; name another "
                 f"folder, or give the same to go on there"
@@ -200,6 +200,8 @@ def _each(
             ) from None
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
+            for process in multiprocessing.active_children():  # a search cannot be interrupted
+                process.terminate()
             raise
 
 

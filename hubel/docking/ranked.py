@@ -119,15 +119,14 @@ def read_ranked(folder: Path, entry: int) -> RankedLigand | None:
             )
             for pose in facts["poses"]
         )
+        said = (facts["entry"], facts["name"], poses, tuple(facts["notes"]), facts["error"])
+        seconds = float(facts["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     molecule = _read_sdf(folder / f"{stem}.sdf", len(poses)) if poses else None
     if poses and molecule is None:
         return None
-    return RankedLigand(
-        facts["entry"], facts["name"], poses, tuple(facts["notes"]), facts["error"],
-        facts["seconds"], molecule,
-    )  # fmt: skip
+    return RankedLigand(*said, seconds, molecule)
 
 
 def properties(pose: RankedPose, rank: int) -> dict[str, str]:

@@ -10,6 +10,7 @@ from hubel.errors import UserError
 __all__ = ["CONTRIBUTIONS", "DockRequest"]
 
 CONTRIBUTIONS = ("none", "gradient", "masking")
+_MOST, _LARGEST_SEED = 1000, 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -79,8 +80,9 @@ class DockRequest:
             ("--seed", self.seed),
             ("--orientations", self.orientations),
         ):
-            if value < 1:
-                raise UserError(f"{option} must be at least 1, got {value}")
+            most = _LARGEST_SEED if option == "--seed" else _MOST
+            if not 1 <= value <= most:
+                raise UserError(f"{option} must be from 1 to {most}, got {value}")
 
     def to_json(self) -> dict[str, Any]:
         """All settings, and of each file its sha256: equal ones give equal results."""
@@ -95,10 +97,14 @@ class DockRequest:
 
 
 def _digest(path: Path) -> str:
-    """Of a file; of a run its network's."""
-    path = path / "model.safetensors" if path.is_dir() else path
+    """Of a file; of a run its network's, and that of its result, which holds the consensus."""
+    names = ("model.safetensors", "result.json")
+    files = [path / name for name in names] if path.is_dir() else [path]
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        digests = []
+        for one in files:
+            with one.open("rb") as file:
+                digests.append(hashlib.file_digest(file, "sha256").hexdigest())
+        return " ".join(digests)
     except OSError as error:
         raise UserError(f"'{path}' cannot be read: {error.strerror or error}") from None

@@ -114,6 +114,8 @@ def load_scorer(where: str | Path, device: torch.device | None = None) -> Scorer
         except ValueError as error:
             refusals.append(f"{name}: {error}")
             continue
+        if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
+            raise UserError(f"--scorer '{path}' has weights that are NaN or infinite")
         said = f"{name}, {path.name}"
         return Scorer(said, model.eval().to(device), task, device, None, knows_affinity=True)
     raise UserError(
@@ -131,12 +133,11 @@ def _of_run(path: Path, device: torch.device) -> Scorer:
             f"--task rank_poses"
         )
     metrics = run.read_json("result.json")["metrics"]
-    consensus = metrics.get("consensus")
     return Scorer(
         f"{trained.spec.name}, {path.name}",
         trained.model.to(device),
         cast(AnswersPose, trained.task),
         device,
-        None if consensus is None else Consensus(**consensus),
+        Consensus.of_run(metrics, path),
         bool(metrics.get("knows_affinity")),
     )

@@ -26,7 +26,7 @@ from hubel.molecules.complexes import Complexes, Molecules
 from hubel.molecules.extra import extra
 from hubel.molecules.grid_loops import compiled_loops
 from hubel.molecules.ligands import Ligand, embedded, read_ligands
-from hubel.molecules.receptors import Receptor, read_receptor
+from hubel.molecules.receptors import Receptor, file_places, read_receptor
 from hubel.molecules.rmsd import pose_rmsd
 
 if TYPE_CHECKING:
@@ -120,7 +120,9 @@ class Site:
         torch.set_num_threads(1)  # sums of several threads differ in their last digits
         try:
             poses, molecule, notes = self._ranked(entry)
-        except (UserError, RuntimeError, ValueError) as fault:  # the last two of rdkit and Vina
+        except UserError as fault:
+            error = str(fault)
+        except (RuntimeError, ValueError, TypeError, OverflowError) as fault:  # rdkit's and Vina's
             error = printable(str(fault))
         finally:
             torch.set_num_threads(threads)
@@ -138,7 +140,7 @@ class Site:
         else:
             if ligand.places is None:
                 ligand = embedded(ligand, request.seed)
-            prepared = prepare_ligand(ligand.mol)
+            prepared = prepare_ligand(self._centred(ligand.mol))
             notes += prepared.notes
             found = self.search.dock(
                 prepared, exhaustiveness=request.exhaustiveness, num_poses=request.num_poses
@@ -206,6 +208,17 @@ class Site:
             )
         return tuple(poses), _in_order(molecule, order.tolist()), tuple(notes)
 
+    def _centred(self, molecule: "Mol") -> "Mol":
+        """The molecule in the middle of the box: a search begins anywhere, and places far off do
+        not fit into PDBQT's columns.
+        """
+        from rdkit import Chem
+
+        moved = Chem.Mol(molecule)
+        places = moved.GetConformer().GetPositions()
+        moved.GetConformer().SetPositions(places - places.mean(axis=0) + self.box.center)
+        return moved
+
     def _complexes(self, molecule: "Mol", ligand: Ligand) -> Complexes:
         types = ligand.types.astype(np.uint8)
         places = heavy_places(molecule, ligand.heavy)
@@ -233,6 +246,7 @@ def open_site(request: DockRequest, cpu: int) -> Site:
             raise UserError(f"--crystal '{request.crystal}' has no coordinates; give an SDF")
         crystal = first.mol
     box = _box(request, prepared)
+    cpu = min(cpu, request.exhaustiveness)  # more are of no use, and Vina says so on stderr
     search = VinaSearch(prepared, box, seed=request.seed, cpu=cpu)
     return Site(request, receptor, prepared, box, search, scorer, crystal, cpu)
 
@@ -251,11 +265,14 @@ def _box(request: DockRequest, receptor: PreparedReceptor) -> Box:
         return box_around(np.concatenate(poses), receptor, margin=_MARGIN, name=request.poses)
     where = request.autobox or request.crystal
     assert where is not None  # noqa: S101 — the request has looked
-    ligand = read_ligands(where)[0]
-    if ligand.places is None:
+    if Path(where).name.lower().removesuffix(".gz").endswith((".pdb", ".ent")):
+        places: Any = file_places(where)  # a box asks for no bonds, which a PDB file may not say
+    else:
+        places = read_ligands(where)[0].places
+    if places is None:
         option = "--autobox" if request.autobox else "--crystal"
         raise UserError(f"{option} '{where}' has no coordinates; give an SDF, MOL2 or PDB")
-    return box_around(ligand.places, receptor, name=where)
+    return box_around(places, receptor, name=where)
 
 
 def _consensus(

@@ -362,8 +362,7 @@ def _ranked(held: _HeldOut) -> tuple[RankingEvaluation, PoseScores]:
 
 def _consensus(run: RunFolder) -> Consensus | None:
     """The weights that a scorer of poses found on the validation split."""
-    found = run.read_json("result.json")["metrics"].get("consensus")
-    return None if found is None else Consensus(**found)
+    return Consensus.of_run(run.read_json("result.json")["metrics"], run.path)
 
 
 _Judged: TypeAlias = AnyEvaluation | SegmentedSplit | tuple[RankingEvaluation, PoseScores]

@@ -5,11 +5,15 @@ they grow with the number of atoms; a network's word is about one pose at a time
 counts twice: as it is, and by how much it lies above the best of its ligand.
 """
 
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from hubel.errors import UserError
 
 __all__ = ["Consensus", "standardised"]
 
@@ -51,11 +55,32 @@ class Consensus:
             return None
         columns = _columns(log_odds, energies, ligands)
         mean, deviation = columns.mean(axis=0), columns.std(axis=0)
-        deviation[deviation == 0] = 1.0
+        # In natural units: a column that hardly varies on a few poses gets no large weight.
+        deviation = np.maximum(deviation, 0.1)
         found = LogisticRegression(class_weight="balanced").fit((columns - mean) / deviation, good)
         weights = found.coef_[0] / deviation
         intercept = float(found.intercept_[0] - weights @ mean)
         return cls(intercept, *map(float, weights))
+
+    @classmethod
+    def of_run(cls, metrics: Any, where: Path) -> "Consensus | None":
+        """The one that the metrics of the run `where` hold; None where there is none.
+
+        Raises `UserError` where it is not four finite numbers.
+        """
+        found = metrics.get("consensus") if isinstance(metrics, dict) else ()
+        if found is None:
+            return None
+        names = {field.name for field in fields(cls)}
+        numbers = isinstance(found, dict) and all(
+            isinstance(v, float | int) and math.isfinite(v) for v in found.values()
+        )
+        if not isinstance(found, dict) or not numbers or set(found) != names:
+            raise UserError(
+                f"'{where / 'result.json'}' does not hold the consensus that a fit writes: "
+                f"{', '.join(sorted(names))}, finite numbers; restore it from a copy"
+            )
+        return cls(**found)
 
     def log_odds(self, log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:
         """Of each pose (n,), from the network's log odds, docking scores and ligands' numbers."""

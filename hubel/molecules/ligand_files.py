@@ -78,7 +78,7 @@ def read_records(path: Path, smiles: str | None) -> Iterator[Record]:
 
 
 def _called(name: str, stem: str, entry: int) -> str:
-    return printable(name.strip()) or f"{stem}-{entry}"
+    return printable(name.strip().lstrip("$")) or f"{stem}-{entry}"
 
 
 def _sdf(chem: Any, file: IO[str], stem: str) -> Iterator[Record]:

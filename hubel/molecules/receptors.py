@@ -11,6 +11,8 @@ What is left out and what is guessed is said in the notes of the receptor:
   the file shows say who the donors are.
 """
 
+import gzip
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,11 +28,19 @@ from hubel.molecules.atom_types import element_type, unknown_elements
 from hubel.molecules.geometry_types import geometry_types
 from hubel.molecules.residue_types import RESIDUE_TYPES, backbone_types
 
-__all__ = ["RECEPTOR_SUFFIXES", "AtomLabel", "Receptor", "read_receptor", "write_receptor"]
+__all__ = [
+    "RECEPTOR_SUFFIXES",
+    "AtomLabel",
+    "Receptor",
+    "file_places",
+    "read_receptor",
+    "write_receptor",
+]
 
 RECEPTOR_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 """Each also with .gz."""
 
+_BROKEN = (RuntimeError, ValueError, IndexError, OSError, EOFError, UnicodeDecodeError)
 _OPEN = -1  # a type that is still to be found
 _SHOWN = 12  # residues that a note names
 _HYDROGEN_BOND = 1.3  # Å from a hydrogen to its atom at most
@@ -104,6 +114,14 @@ def read_receptor(
     return _typed(path, structure, hydrogens, notes)
 
 
+def file_places(path: str | Path) -> npt.NDArray[np.float32]:
+    """(a, 3) in Å, where the heavy atoms of a PDB or mmCIF file are, whatever they are."""
+    structure = _read(Path(path))
+    atoms = (atom for _, residue in _residues(structure[0]) for atom in residue)
+    found = [atom.pos.tolist() for atom in atoms if not atom.is_hydrogen()]
+    return np.array(found, np.float32).reshape(-1, 3)
+
+
 def write_receptor(
     receptor: Receptor, path: str | Path, b_factors: npt.ArrayLike | None = None
 ) -> None:
@@ -157,9 +175,13 @@ def _read(path: Path) -> Any:
     is_pdb = name.endswith((".pdb", ".ent"))
     try:
         form = gemmi.CoorFormat.Pdb if is_pdb else gemmi.CoorFormat.Mmcif
-        structure = gemmi.read_structure(str(path), format=form)
+        if path.name.lower().endswith(".gz"):  # by Python, which sees whether the end is missing
+            with gzip.open(path) as file:
+                structure = gemmi.read_structure_string(file.read(), format=form)
+        else:
+            structure = gemmi.read_structure(str(path), format=form)
     # gemmi's errors for files that are none of the kind, cut off, or not gzipped.
-    except (RuntimeError, ValueError, IndexError, OSError, UnicodeDecodeError) as error:
+    except (*_BROKEN, zlib.error) as error:
         reason = printable(str(error).splitlines()[0] if str(error) else type(error).__name__)
         raise UserError(f"RECEPTOR '{path}' cannot be read: {reason}") from None
     if len(structure) == 0 or structure[0].count_atom_sites() == 0:

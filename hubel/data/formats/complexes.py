@@ -168,9 +168,11 @@ def _said(pose: Ligand, names: tuple[str, ...]) -> float:
     for name in names:
         if pose.mol.HasProp(name):
             try:
-                return float(pose.mol.GetProp(name))
+                value = float(pose.mol.GetProp(name))
             except ValueError:
                 continue
+            if math.isfinite(value) and (names is not _RMSD or value >= 0):
+                return value
     return math.nan
 
 

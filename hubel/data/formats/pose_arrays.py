@@ -22,6 +22,7 @@ from hubel.molecules.complexes import Complexes, Molecules
 __all__ = ["PoseArrays"]
 
 _RECEPTORS, _POSES = "receptors.npz", "poses.npz"
+_FARTHEST = 1e5  # Å from the origin; no file of a molecule has columns for more
 
 
 class PoseArrays(Format):
@@ -68,6 +69,11 @@ class PoseArrays(Format):
             raise UserError(
                 f"'{files[1]}' has neither 'label' nor 'rmsd', so nothing says which poses are "
                 f"good; add one of them"
+            )
+        if rmsd is not None and label is None and not (rmsd >= 0).all():
+            raise UserError(
+                f"'{files[1]}': 'rmsd' says which poses are good, and holds values that are NaN or "
+                f"below 0; mend them, or give 'label'"
             )
         if label is None:
             assert rmsd is not None  # noqa: S101
@@ -116,7 +122,10 @@ def _check_folds(fold: Array, receptor: Array, names: list[str], path: Path) -> 
 
 
 def _or(column: Array | None, unknown: Array) -> Array:
-    return unknown if column is None else column.astype(np.float32)
+    """As float32; what is infinite is not known."""
+    if column is None:
+        return unknown
+    return np.where(np.isfinite(column), column, np.nan).astype(np.float32)
 
 
 def _names(path: Path, member: str, number: int, what: str) -> list[str]:
@@ -146,6 +155,8 @@ def _molecules(path: Path, *, empty: bool) -> tuple[Molecules, int]:
             f"'{path}': xyz is of shape {places.shape} and type of {types.shape}; give (a, 3) and "
             f"(a,)"
         )
+    if places.dtype.kind not in "fiu":
+        raise UserError(f"'{path}': xyz must be numbers in Å, got {places.dtype}")
     if starts.ndim != 1 or starts.dtype.kind not in "iu" or types.dtype.kind not in "iu":
         raise UserError(f"'{path}': type and offset must be whole numbers in a row each")
     steps = np.diff(starts.astype(np.int64))
@@ -155,8 +166,10 @@ def _molecules(path: Path, *, empty: bool) -> tuple[Molecules, int]:
             f"'{path}': offset must grow from 0 to the {len(places)} atoms, by the number of atoms "
             f"of each item{'' if empty else ', at least one'}"
         )
-    if not np.isfinite(places).all():
-        raise UserError(f"'{path}': xyz holds values that are NaN or infinite; mend them")
+    if not (np.abs(places) < _FARTHEST).all():
+        raise UserError(
+            f"'{path}': xyz holds values that are NaN, or {_FARTHEST:g} Å and more; mend them"
+        )
     if len(types) and not 0 <= int(types.min()) <= int(types.max()) < len(ATOM_TYPES):
         raise UserError(
             f"'{path}': type goes from {types.min()} to {types.max()}, and atom types are numbered "

@@ -136,8 +136,9 @@ def _atoms(path: Path, empty: bool) -> tuple[np.ndarray, np.ndarray]:
     """Places and types of the heavy atoms in a .gninatypes file."""
     try:
         content = path.read_bytes()
-    except OSError as error:
-        raise UserError(f"'{path}' is listed and cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # the latter of a NUL in the name
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{str(path)!r} is listed and cannot be read: {reason}") from error
     if len(content) % _ATOM.itemsize or (not content and not empty):
         raise UserError(
             f"'{path}' has {len(content)} bytes; a .gninatypes file has {_ATOM.itemsize} an atom"
