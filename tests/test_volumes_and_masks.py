@@ -8,7 +8,9 @@ from commands import loaded, ran
 from PIL import Image
 
 import hubel
+from hubel.config import FitConfig
 from hubel.data.formats.shapes import ShapesSource
+from hubel.data.prepare import prepare_data
 from hubel.data.source import open_source
 from hubel.errors import UserError
 
@@ -165,6 +167,23 @@ def test_masks_without_any_class_teach_nothing(tmp_path):
     with pytest.raises(UserError, match=r"has no pixel to learn from: in every mask of train"):
         hubel.fit(data, output=tmp_path / "run", model="simple", epochs=1, **SETTINGS)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "warning"),
+    [
+        ([0, 255], "WARNING: no training pixel of 'b': nothing is learned of it, while 4"),
+        ([0], "WARNING: no training pixel of 'b': nothing is learned of it"),
+        ([0, 1], None),
+    ],
+)
+def test_a_class_without_a_training_pixel_is_told(tmp_path, values, warning):
+    """Black and white masks whose white has no name are the usual case."""
+    data = prepare_data(FitConfig(data=str(mask_set(tmp_path / "data", values))))
+    told = [note for note in data.notes if note.startswith("WARNING: no training pixel")]
+    assert [note[: len(warning)] for note in told] == [warning] if warning else told == []
+    if values == [0, 255]:
+        assert "of the pixels are 255, which is no class" in told[0]
 
 
 def test_masks_of_other_classes_are_told(run, tmp_path):

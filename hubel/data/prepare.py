@@ -1,6 +1,6 @@
 """The first half of the road in one call: source, store, split and the cheap inspection."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -136,7 +136,9 @@ def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     source, store = open_configured(config, progress)
     _refuse_corrupt(source, store, config)
     split = draw_split(source, store, config)
-    _refuse_unlabelled(source, store, split)
+    unseen = _unlearned_classes(source, store, split)
+    if unseen:
+        split = replace(split, notes=[*split.notes, unseen])
     return _with_leaks(source, store, split, config)
 
 
@@ -181,17 +183,33 @@ def _with_leaks(source: Source, store: Store, split: Split, config: FitConfig) -
     return Data(source, store, split, found, notes)
 
 
-def _refuse_unlabelled(source: Source, store: Store, split: Split) -> None:
-    """Masks in which no pixel has a class teach nothing."""
+def _unlearned_classes(source: Source, store: Store, split: Split) -> str:
+    """A warning about classes without a pixel in the training masks, "" where there is none.
+
+    Masks in which no pixel has a class teach nothing: raises `UserError`.
+    """
     if store.masks is None:
-        return
+        return ""
+    classes, ignored = source.info.classes, 0
+    counts = np.zeros(256, np.int64)
     for part in torch.from_numpy(split.train).split(64):
-        if bool((store.masks.gather(part) != IGNORED).any()):
-            return
-    raise UserError(
-        f"DATA '{source.name}' has no pixel to learn from: in every mask of "
-        f"train all are {IGNORED} or of a class that is none; mend the masks or their legend"
+        counts += np.bincount(store.masks.gather(part).numpy().reshape(-1), minlength=256)
+        if counts[: len(classes)].all():  # mostly after the first part
+            return ""
+    ignored = int(counts[IGNORED])
+    if ignored == counts.sum():
+        raise UserError(
+            f"DATA '{source.name}' has no pixel to learn from: in every mask of "
+            f"train all are {IGNORED} or of a class that is none; mend the masks or their legend"
+        )
+    shown = ", ".join(f"'{classes[k]}'" for k in np.flatnonzero(counts[: len(classes)] == 0)[:5])
+    where = (
+        f", while {ignored / counts.sum():.1%} of the pixels are {IGNORED}, which is no class: if "
+        f"that is an object, name it in the legend"
+        if ignored
+        else ""
     )
+    return f"WARNING: no training pixel of {shown}: nothing is learned of it{where}"
 
 
 def _refuse_corrupt(source: Source, store: Store, config: FitConfig) -> None:

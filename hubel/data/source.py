@@ -23,6 +23,7 @@ from hubel.errors import UserError
 from hubel.registry import Registry
 
 __all__ = [
+    "EMBEDDED",
     "FORMATS",
     "SPLITS",
     "Array",
@@ -38,6 +39,12 @@ __all__ = [
 Array = npt.NDArray[Any]
 
 Labelling: TypeAlias = Literal["class", "boxes", "mask", "pose"]
+
+EMBEDDED = (
+    "digits", "shapes", "shapes-box", "shapes-boxes", "shapes-masks", "solids", "solids-masks",
+    "fashion-mnist", "cifar10", "cifar100",
+)  # fmt: skip
+"""What may be named in place of a path."""
 
 SPLITS = ("train", "val", "test")
 """The names a split may have; "" in `Source.splits` means: not assigned by the data."""
@@ -210,8 +217,8 @@ def open_source(spec: str | Path, format: str | None = None) -> Source:
     if not exists(expanded(text)):
         raise UserError(
             f"DATA '{text}' is neither a path that exists nor an embedded set "
-            f"('digits', 'shapes', 'solids', 'fashion-mnist', 'cifar10', 'cifar100'); check the "
-            f"spelling or the working folder"
+            f"({', '.join(repr(name) for name in EMBEDDED)}); check the spelling or the working "
+            f"folder"
         )
     known = "; ".join(f"{n}: {FORMATS[n].describe()}" for n in FORMATS.names())
     raise UserError(
