@@ -1,6 +1,7 @@
 """Training speed of detection and segmentation against torchvision's references.
 
-    python benchmarks/tasks_speed.py [--batch-size 16] [--steps 4] [--repeats N] [--json FILE]
+    python benchmarks/tasks_speed.py [--only segmentation] [--batch-size 16] [--steps 4]
+        [--repeats N] [--json FILE]
 
 The same backbone, picture size (240×320) and batches: resnet18 under hubel's detector and under
 torchvision's FCOS with its feature pyramid; resnet18 under hubel's segmenter and torchvision's FCN
@@ -39,6 +40,7 @@ def main() -> None:
     options = parser(__doc__)
     options.add_argument("--batch-size", type=int, default=16)
     options.add_argument("--steps", type=int, default=4)
+    options.add_argument("--only", default="", help="comparisons with this in their name")
     args = options.parse_args()
     print(", ".join(f"{key} {value}" for key, value in machine().items()), flush=True)
     torch.manual_seed(0)
@@ -60,6 +62,8 @@ def main() -> None:
         ),
     }  # fmt: skip
     for name, (reference, own) in comparisons.items():
+        if args.only not in name:
+            continue
         cases = {
             "reference": steps(*reference(), input, args.steps, half=False),
             "reference, hubel's engine": steps(*reference(), input, args.steps, half=True),
