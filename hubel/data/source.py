@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,11 @@ import numpy.typing as npt
 from hubel.data.boxes import Boxes, Fault
 from hubel.data.mirroring import flip_safe
 from hubel.data.paths import exists, expanded
-from hubel.data.poses import Poses
 from hubel.errors import UserError
 from hubel.registry import Registry
+
+if TYPE_CHECKING:  # it comes with torch, which processes that only decode do without
+    from hubel.data.poses import Poses
 
 __all__ = [
     "EMBEDDED",
@@ -128,7 +130,7 @@ class Source(ABC):
     groups: npt.NDArray[np.str_] | None = None
     boxes: Boxes | None = None
     masks: "Source | None" = None
-    poses: Poses | None = None
+    poses: "Poses | None" = None
     faults: Sequence[Fault] = ()
     notes: list[str]
 
