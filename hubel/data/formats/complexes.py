@@ -16,11 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.paths import expanded, is_folder
-from hubel.data.posed import PoseSource
-from hubel.data.poses import GOOD, GOOD_RMSD, Poses
 from hubel.data.source import FORMATS, Format, Source
 from hubel.errors import UserError
-from hubel.molecules.complexes import Complexes, Molecules
 from hubel.molecules.ligands import Ligand, read_ligands
 from hubel.molecules.receptors import RECEPTOR_SUFFIXES, read_receptor
 from hubel.molecules.rmsd import pose_rmsd
@@ -55,6 +52,11 @@ class ComplexFolders(Format):
         return is_folder(path) and next(_complexes(path), None) is not None
 
     def open(self, spec: str) -> Source:
+        # Not above, because torch comes with them, and a format is looked at without it.
+        from hubel.data.posed import PoseSource
+        from hubel.data.poses import GOOD, GOOD_RMSD, Poses
+        from hubel.molecules.complexes import Complexes, Molecules
+
         path = expanded(spec)
         found = list(_complexes(path))
         if not found:

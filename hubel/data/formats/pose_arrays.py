@@ -7,17 +7,18 @@ each pose's receptor, and `label` (n,), 1 for a good pose, or `rmsd` (n,) in Å;
 """
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from hubel.data.npy import npz_names, open_npz_member
 from hubel.data.paths import expanded, is_file, is_folder
-from hubel.data.posed import PoseSource
-from hubel.data.poses import GOOD, GOOD_RMSD, Poses
 from hubel.data.source import FORMATS, Array, Format, Source
 from hubel.errors import UserError
 from hubel.molecules.channels import ATOM_TYPES
-from hubel.molecules.complexes import Complexes, Molecules
+
+if TYPE_CHECKING:
+    from hubel.molecules.complexes import Molecules
 
 __all__ = ["PoseArrays"]
 
@@ -36,6 +37,11 @@ class PoseArrays(Format):
         return is_folder(path) and all(is_file(path / name) for name in (_RECEPTORS, _POSES))
 
     def open(self, spec: str) -> Source:
+        # Not above, because torch comes with them, and a format is looked at without it.
+        from hubel.data.posed import PoseSource
+        from hubel.data.poses import GOOD, GOOD_RMSD, Poses
+        from hubel.molecules.complexes import Complexes
+
         path = expanded(spec)
         files = [path / _RECEPTORS, path / _POSES]
         receptors, _ = _molecules(files[0], empty=False)
@@ -141,8 +147,10 @@ def _names(path: Path, member: str, number: int, what: str) -> list[str]:
     return names
 
 
-def _molecules(path: Path, *, empty: bool) -> tuple[Molecules, int]:
+def _molecules(path: Path, *, empty: bool) -> "tuple[Molecules, int]":
     """What `path` holds, and how many; `empty` says whether one may have no atoms."""
+    from hubel.molecules.complexes import Molecules
+
     members = npz_names(path)
     missing = [name for name in ("xyz", "type", "offset") if name not in members]
     if missing:

@@ -16,12 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from hubel.data.paths import expanded, is_file
-from hubel.data.posed import PoseSource
-from hubel.data.poses import GOOD, Poses
 from hubel.data.source import FORMATS, Format, Source
 from hubel.errors import UserError
 from hubel.molecules.channels import ATOM_TYPES
-from hubel.molecules.complexes import Complexes, Molecules
 
 __all__ = ["TypesList"]
 
@@ -52,6 +49,11 @@ class TypesList(Format):
         return path.suffix.lower() == ".types" and is_file(path)
 
     def open(self, spec: str) -> Source:
+        # Not above, because torch comes with them, and a format is looked at without it.
+        from hubel.data.posed import PoseSource
+        from hubel.data.poses import GOOD, Poses
+        from hubel.molecules.complexes import Complexes, Molecules
+
         path = expanded(spec)
         try:
             text = path.read_text(encoding="utf-8")
