@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hubel.annotate import Annotated, Kind, check_names, common_root, writer_for
-from hubel.config import AUTO, FitConfig, parse_size
+from hubel.config import AUTO, FitConfig, parse_budget, parse_size
 from hubel.data.inspect import inspect as inspect_data
 from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
@@ -286,20 +286,30 @@ def resume(
     run: str | Path,
     *,
     epochs: int | None = None,
+    budget: float | str | None = None,
     model: str | None = None,
     transform: Callable[[Any], Any] | None = None,
     report: Report = _quiet,
 ) -> Run:
-    """Go on with an interrupted run, or a finished one with more `epochs`.
+    """Go on with an interrupted run, or a finished one with more `epochs` or a larger `budget`.
 
-    `model` is that of `load`.
+    The budget, in seconds or as "1h30m", is of all the run. `model` is that of `load`.
     """
+    seconds = None if budget is None else parse_budget(budget)
     with joined() as group:
         folder = RunFolder.open(run)
         if not group.world.first:
             folder, report = WatchedRun(folder.path), _quiet
         own = None if transform is None else own_transform(transform)
-        training.resume(folder, report, epochs=epochs, model=model, transform=own, group=group)
+        training.resume(
+            folder,
+            report,
+            epochs=epochs,
+            budget=seconds,
+            model=model,
+            transform=own,
+            group=group,
+        )
         return Run(folder, model)
 
 

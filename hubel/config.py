@@ -23,6 +23,7 @@ __all__ = [
     "FitConfig",
     "by_recipe",
     "parse_batch_size",
+    "parse_budget",
     "parse_duration",
     "parse_engine",
     "parse_size",
@@ -99,6 +100,14 @@ def parse_duration(text: str) -> float:
     if seconds <= 0:
         raise ValueError("a budget must be longer than zero")
     return seconds
+
+
+def parse_budget(value: float | str, option: str = "--budget") -> float:
+    """Seconds, given as such or as `parse_duration` takes them; `UserError` names `option`."""
+    try:
+        return parse_duration(str(value))
+    except ValueError as error:
+        raise UserError(f"{option}: {error}, got '{value}'") from None
 
 
 def parse_size(text: str) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ import json
 import shlex
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,14 +28,17 @@ from hubel.tasks import TASKS, Task
 __all__ = [
     "Kept",
     "Trained",
+    "Validation",
     "batch_outputs",
     "load_trained",
     "named_again",
     "outputs",
     "read_train_digests",
+    "read_validation",
     "save_trained",
     "tensors_from_bytes",
     "write_train_digests",
+    "write_validation",
 ]
 
 
@@ -123,6 +127,33 @@ def read_train_digests(run: RunFolder) -> npt.NDArray[np.bytes_]:
         return np.empty(0, "S32")
     raw = tensors_from_bytes(path.read_bytes(), str(path))["blake2b_128"].numpy()
     return np.array([row.tobytes().hex().encode() for row in raw], "S32")
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a finished network said of the validation split, in the split's order.
+
+    Attributes
+    ----------
+    output, target: (n, …), what the task `kept`.
+    units: int64 (n,), the number of each sample's group: what stands or falls together.
+    """
+
+    output: torch.Tensor
+    target: torch.Tensor
+    units: torch.Tensor
+
+
+def write_validation(run: RunFolder, validation: Validation) -> None:
+    """Keep it, so that trainings on one split can be compared sample by sample."""
+    if run.writes:
+        tensors = {name: t.contiguous() for name, t in vars(validation).items()}
+        write_atomic(run.path / "validation.safetensors", safetensors.torch.save(tensors))
+
+
+def read_validation(path: Path) -> Validation:
+    """What `write_validation` kept in the file at `path`."""
+    return Validation(**tensors_from_bytes(path.read_bytes(), str(path)))
 
 
 def _read_model(run: RunFolder) -> tuple[bytes, dict[str, Any]]:

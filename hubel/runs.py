@@ -16,6 +16,7 @@
       checkpoints/       r00-step-0000000120[-epoch]/ (safetensors, JSON, manifest), latest
       best/              the weights of the best epochs, each with its manifest
       model.safetensors  the finished network
+      validation.safetensors  its outputs on the validation split, and the targets
       result.json        what `hubel fit --json` prints
       evaluation/        one folder a split: evaluation.json, report.html, figures/
 

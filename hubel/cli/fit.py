@@ -23,7 +23,7 @@ def _fit(
         None, "--output", "-o", help="The run folder to write (default: a new one under runs/)."
     ),
     resume: str | None = typer.Option(
-        None, "--resume", help="Go on with this run; --epochs may extend it.", metavar="RUN"
+        None, "--resume", help="Go on with this run; --epochs, or a larger --budget, extend it.", metavar="RUN"
     ),
     download: bool = typer.Option(
         False, "--download", help="Fetch DATA first if it is a published set (cifar10, cifar100)."
@@ -36,13 +36,14 @@ def _fit(
     started = time.monotonic()
     first = read_world().first  # of several processes one writes and speaks
     if resume is not None:
-        others = sorted(set(settings) - {"epochs", "model"})
+        others = sorted(set(settings) - {"epochs", "budget", "model"})
         if data is not None or output is not None or others or download:
             others = others or ["download"]
             extra = "DATA" if data else "--output" if output else "--" + others[0].replace("_", "-")
             raise UserError(
                 f"{extra} cannot be given with --resume: the run keeps its own settings; "
-                f"only --epochs may change (and --model must name a file of your own again)"
+                f"only --epochs or --budget may change (and --model must name a file of your own "
+                f"again)"
             )
     elif data is None:
         raise UserError("DATA is missing: name a folder of pictures, or try: hubel fit digits")
@@ -63,6 +64,7 @@ def _fit(
             run = api.resume(
                 resume,
                 epochs=settings.get("epochs"),
+                budget=settings.get("budget"),
                 model=settings.get("model"),
                 report=report,
             )

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 
 from hubel.config import FitConfig
@@ -18,7 +19,13 @@ from hubel.data.prepare import Data, prepare_data, restore_split
 from hubel.data.preprocess import Preprocess, fit_preprocess
 from hubel.engine import keep_freed_memory
 from hubel.errors import Interrupted, UserError
-from hubel.inference import named_again, save_trained, write_train_digests
+from hubel.inference import (
+    Validation,
+    named_again,
+    save_trained,
+    write_train_digests,
+    write_validation,
+)
 from hubel.models import ModelSpec
 from hubel.runs import RunFolder
 from hubel.tasks import TASKS, AnswersClass
@@ -34,7 +41,6 @@ from hubel.train.settle import settle_flip, settle_model, settle_preprocess, set
 from hubel.train.setup import assemble, optimizer_for, run_facts
 from hubel.train.signals import StopRequest, catch_signals
 from hubel.train.training import Report, Training, checkpoint, restore
-from hubel.train.verdicts import Choice
 from hubel.world import World
 
 __all__ = ["fit", "resume"]
@@ -102,9 +108,9 @@ def fit(
             writing_s = -time.monotonic()
             checkpoint(t, border=True)
             writing_s += time.monotonic()
-            later_s = _after_loop_s(t, choice, validation_s, writing_s)
+            later_s = _after_loop_s(t, choice.speedup, validation_s, writing_s)
             used_s, later_s = group.most(time.monotonic() - started, later_s)
-            t.at.limit_s = max(config.budget - used_s - later_s, 0.0)
+            t.at.limit_s, t.at.budget_s = max(config.budget - used_s - later_s, 0.0), config.budget
             if t.at.limit_s == 0:
                 report(
                     {
@@ -117,7 +123,7 @@ def fit(
         run.write_json("config.json", config.to_json())
         with t.engine.products():
             train(t)
-        return _finish(t, spec, time.monotonic() - started)
+        return _finish(t, spec, data, time.monotonic() - started)
 
 
 def resume(
@@ -125,16 +131,19 @@ def resume(
     report: Report,
     *,
     epochs: int | None = None,
+    budget: float | None = None,
     model: str | None = None,
     transform: Transform | None = None,
     group: Group = _ALONE,
 ) -> dict[str, Any]:
-    """Go on with an interrupted run, or a finished one with more `epochs`; returns result.json.
+    """Go on with an interrupted run, or a finished one with more `epochs` or a larger `budget`, in
+    seconds; returns result.json.
 
     On the same number of CPU threads the result is the same, bit for bit, as without the
-    interruption (a budget counts time, so there it is not). More epochs stretch the
-    schedule to the new end. `model` is the `file.py:NAME` of a person's own network, which a
-    run alone may not have executed.
+    interruption (a budget counts time, so there it is not). More epochs, or more time, stretch
+    the schedule to the new end: the rate rises again to what it is at that share of the way. What
+    this call needs before and after its steps is part of the larger budget. `model` is the
+    `file.py:NAME` of a person's own network, which a run alone may not have executed.
     """
     started = time.monotonic()
     config = FitConfig.from_run(run.read_json("config.json"))
@@ -152,6 +161,15 @@ def resume(
                 f"start a new one"
             )
         config = replace(config, epochs=epochs)
+    had_s = config.budget
+    if budget is not None:
+        if had_s is None or budget < had_s:
+            raise UserError(
+                f"--budget {budget:g}s cannot extend the run '{run.path}', which has "
+                f"{f'{had_s:g} s' if had_s else 'none'}; give a larger one, or "
+                f"start a new run"
+            )
+        config = replace(config, budget=budget)
     with run.locked(), catch_signals() as stop:
         found = load_checkpoint(run)
         if found is None:
@@ -184,18 +202,21 @@ def resume(
             use_recorded_engine(t, _recorded_engine(facts))
             for note in [*notes, *_differences(t, saved.state)]:
                 report({"note": note})
+            t.at.budget_s = had_s or 0.0  # unless the checkpoint says it
             restore(t, saved)
             report({"note": f"going on after epoch {t.at.epoch}, step {t.at.step:,}"})
             earlier_s = t.at.elapsed_s
             run.keep_log(t.at.epoch)
-            if epochs is not None:
+            if budget is not None:
+                _extend_limit(t, budget, started, _recorded_speedup(facts))
+            if epochs is not None or budget is not None:
                 # Saved before the configuration: a kill in between must not end the run.
                 t.at.finished = False
                 checkpoint(t, border=t.at.batch == 0)
                 run.write_json("config.json", config.to_json())
             with t.engine.products():
                 train(t)
-            return _finish(t, spec, earlier_s + time.monotonic() - started)
+            return _finish(t, spec, data, earlier_s + time.monotonic() - started)
 
 
 def _recorded_engine(facts: dict[str, Any]) -> str:
@@ -292,13 +313,36 @@ def _look_at_untrained(t: Training, data: Data) -> float:
     return seconds
 
 
-def _after_loop_s(t: Training, choice: Choice, validation_s: float, writing_s: float) -> float:
+def _recorded_speedup(facts: dict[str, Any]) -> float | None:
+    """Of the run's engine over float32, if it was measured."""
+    found: float | None = (facts.get("engine_choice") or {}).get("speedup")
+    return found
+
+
+def _extend_limit(t: Training, budget: float, started: float, speedup: float | None) -> None:
+    """Let the loop go on for what a larger `budget` gives, less what is needed around it.
+
+    A kill may have come between this checkpoint and the configuration: then it is done already.
+    """
+    if t.at.limit_s is None or t.at.budget_s == budget:
+        return
+    rows = t.run.log()
+    validation_s = float(rows[-1]["validation_s"]) if rows else 0.0
+    later_s = _after_loop_s(t, speedup, validation_s, 0.0)
+    used_s, later_s = t.group.most(time.monotonic() - started, later_s)
+    t.at.limit_s += max(budget - t.at.budget_s - used_s - later_s, 0.0)
+    t.at.budget_s = budget
+
+
+def _after_loop_s(
+    t: Training, speedup: float | None, validation_s: float, writing_s: float
+) -> float:
     """What the loop's last epoch and its aftermath take beyond the steps, in seconds, about.
 
     One validation by the engine and one in float32; the best weights, a checkpoint with the
     optimizer's state and the finished network, of which the first checkpoint had a part.
     """
-    slower = 1.0 if t.engine.precision == "fp32" else max(choice.speedup or 2.0, 1.0)
+    slower = 1.0 if t.engine.precision == "fp32" else max(speedup or 2.0, 1.0)
     return (1 + slower * _views(t)) * validation_s + 4 * writing_s + 0.3
 
 
@@ -309,7 +353,7 @@ def _views(t: Training) -> int:
     return ORIENTATIONS if t.task.answer == "pose" and t.config.tta == "all" else 1
 
 
-def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
+def _finish(t: Training, spec: ModelSpec, data: Data, seconds: float) -> dict[str, Any]:
     """The best weights become the run's network; its figures on the validation split."""
     started = time.monotonic()
     run = t.run
@@ -317,7 +361,7 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         t.evaluated.load_state_dict(load_best(run, t.at.best))
     views = [predicted(t, t.evaluated, t.engine.exact(), view) for view in range(_views(t))]
     output = torch.stack([output for output, _, _ in views]).mean(0)
-    target = views[0][1]
+    _, target, ids = views[0]
     log = run.log()
     result = {
         "run": str(run.path),
@@ -343,6 +387,14 @@ def _finish(t: Training, spec: ModelSpec, seconds: float) -> dict[str, Any]:
         content = (run.path / "model.safetensors").read_bytes()
         facts["model_sha256"] = hashlib.sha256(content).hexdigest()
         run.write_json("run.json", facts)
+        write_validation(run, Validation(output, target, _units(data, ids)))
         run.write_json("result.json", result)
     t.group.wait()
     return result
+
+
+def _units(data: Data, ids: torch.Tensor) -> torch.Tensor:
+    """Of samples `ids` (n,) the number of each one's group, what stands or falls together."""
+    if data.source.groups is None:
+        return torch.arange(len(ids))
+    return torch.from_numpy(np.unique(data.source.groups[ids.numpy()], return_inverse=True)[1])

@@ -37,7 +37,8 @@ class Position:
     """Where the training stands: with the tensors, all that the next step depends on.
 
     `elapsed_s` is the time spent in the loop, over all resumes; `limit_s` is when it ends,
-    in that time, if a budget was given. `epoch_…` sum over the running epoch.
+    in that time, if a budget was given, and `budget_s` that budget. `epoch_…` sum over the
+    running epoch.
     """
 
     epoch: int = 0
@@ -46,6 +47,7 @@ class Position:
     samples: int = 0
     elapsed_s: float = 0.0
     limit_s: float | None = None
+    budget_s: float = 0.0
     rate: float = 0.0
     epoch_loss: float = 0.0
     epoch_right: float = 0.0
