@@ -85,8 +85,7 @@ def test_atoms_without_a_channel_are_counted(tmp_path):
     # of eight atoms in each of 72 poses one is aromatic; the hydrogen that was a nitrogen is not
     # counted
     assert notes == [
-        "72 atoms of 576 in poses stand in no channel and are not seen (AromaticCarbonXSNon"
-        "Hydrophobe)"
+        "left out for want of a channel: 72 atoms of 576 in poses (AromaticCarbonXSNonHydrophobe)"
     ]
     assert opened(data)[1].notes == []
 
@@ -120,7 +119,7 @@ def test_the_run_keeps_the_channels_type_by_type(made):
     assert (kept["drawing"]["resolution_angstrom"], kept["drawing"]["points"]) == (1.0, 16)
     assert kept["size"] == [16, 16, 16]
     assert load_trained(RunFolder.open(run.path)).spec.in_channels == 9
-    assert any("stand in no channel and are not seen" in note for note in notes)
+    assert any(note.startswith("left out for want of a channel: 144 atoms") for note in notes)
 
 
 def test_evaluation_sees_what_training_saw(made):
@@ -180,12 +179,14 @@ def test_docking_sees_what_the_scorer_learned_to_see(made, tmp_path):
         processes=1,
     )
     one, other = docked.ligands
-    assert any(note.startswith("7 atoms stand in no channel of the scorer") for note in one.notes)
+    assert any(
+        note.startswith("left out by the scorer for want of a channel: 7") for note in one.notes
+    )
     elements = [a.GetSymbol() for a in one.molecule.GetAtoms() if a.GetAtomicNum() > 1]
     told = [e for e, value in zip(elements, one.poses[0].atoms, strict=True) if value]
     assert sorted(told) == ["C", "O", "O"]
     assert other.error is not None
-    assert "all its atoms stand in no channel of the scorer" in other.error
+    assert "the scorer has a channel for none of its atoms (AromaticCarbonXSH" in other.error
 
 
 def test_a_run_without_a_drawing_is_of_the_default(tmp_path):
@@ -277,7 +278,15 @@ def test_inspect_counts_by_the_channels_asked_for(tmp_path, capsys, monkeypatch)
     found = ran(words, capsys, monkeypatch)
     assert found.returncode == 0
     notes = json.loads(found.stdout)["notes"]
-    assert any(note.startswith("144 atoms of 576 in poses stand in no channel") for note in notes)
+    assert any(
+        note.startswith("left out for want of a channel: 144 atoms of 576") for note in notes
+    )
+
+
+def test_the_cost_of_a_run_is_that_of_its_channels(made, capsys, monkeypatch):
+    _, run, _ = made
+    found = ran(["cost", run.path, "--json", "--no-predict"], capsys, monkeypatch)
+    assert json.loads(found.stdout)["input_shape"] == [9, 16, 16, 16]
 
 
 def test_wrong_words_are_told_by_the_command(tmp_path, capsys, monkeypatch):

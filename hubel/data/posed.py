@@ -204,8 +204,8 @@ def _left_out(complexes: Complexes) -> list[str]:
         count, names = molecules.undrawn(channels)
         if count:
             notes.append(
-                f"{counted(count, 'atom')} of {len(molecules.types):,} in {what}s stand in no "
-                f"channel and are not seen ({', '.join(names)})"
+                f"left out for want of a channel: {counted(count, 'atom')} of "
+                f"{len(molecules.types):,} in {what}s ({', '.join(names)})"
             )
     return notes
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Site", "entries_of", "open_site"]
 
-_NOT_SEEN = "stand in no channel of the scorer and are not seen"
+_LEFT_OUT = "left out by the scorer for want of a channel"
 _MARGIN = 8.0  # Å about given poses, which Vina scores inside the box only
 
 
@@ -120,8 +120,8 @@ class Site:
     def receptor_notes(self) -> tuple[str, ...]:
         """What was done to the receptor, and what of it the scorer does not see."""
         count, names = self._receptor_atoms.undrawn(self.drawing.receptor_channels)
-        unseen = (f"{counted(count, 'atom')} {_NOT_SEEN} ({', '.join(names)})",) if count else ()
-        return (*self.receptor.notes, *self.prepared.notes, *unseen)
+        unseen = f"{_LEFT_OUT}: {counted(count, 'atom')} ({', '.join(names)})"
+        return (*self.receptor.notes, *self.prepared.notes, *([unseen] if count else []))
 
     def ranked(self, entry: Entry) -> RankedLigand:
         """The poses of one ligand, best first; a fault of the ligand's is told in `error`."""
@@ -170,10 +170,12 @@ class Site:
         if self.scorer is not None:
             count, names = complexes.poses.undrawn(self.drawing.ligand_channels)
             if not complexes.drawn(0).any():
-                raise UserError(f"all its atoms {_NOT_SEEN} ({', '.join(names)})")
+                raise UserError(
+                    f"the scorer has a channel for none of its atoms ({', '.join(names)})"
+                )
             if count:
                 each = counted(count // len(complexes), "atom")
-                notes.append(f"{each} {_NOT_SEEN} ({', '.join(names)})")
+                notes.append(f"{_LEFT_OUT}: {each} ({', '.join(names)})")
             scores = self.scorer.score(complexes, request.orientations, request.seed)
             consensus = _consensus(self.scorer, scores, energies)
         outside = [complexes.outside(i) for i in range(len(complexes))]
