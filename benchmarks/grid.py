@@ -128,10 +128,11 @@ def _write_atoms(file: Path, complexes: Complexes, ids: np.ndarray) -> None:
     """All drawn atoms of each complex, as molgrid wants them."""
     radii = np.array([kind.radius for kind in ATOM_TYPES], np.float32)
     columns: list[list[np.ndarray]] = [[], [], []]
+    receptor, ligand = complexes.drawing.receptor_channels, complexes.drawing.ligand_channels
     for i in ids:
         parts = (
-            (complexes.receptors.atoms(complexes.receptor_of[i]), complexes.receptor_channels, 0),
-            (complexes.poses.atoms(i), complexes.ligand_channels, len(complexes.receptor_channels)),
+            (complexes.receptors.atoms(complexes.receptor_of[i]), receptor, 0),
+            (complexes.poses.atoms(i), ligand, len(receptor)),
         )
         found: list[list[np.ndarray]] = [[], [], []]
         for (places, types), channels, first in parts:

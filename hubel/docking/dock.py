@@ -121,7 +121,7 @@ def dock(
     # Only now, when nothing of the request is at fault any more, is the folder taken.
     kept.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "request.json", json.dumps(known, indent=1) + "\n")
-    for note in (*site.receptor.notes, *site.prepared.notes):
+    for note in site.receptor_notes:
         report({"note": f"receptor: {note}"})
     report({"stage": "docking", "count": len(entries) - len(left), "total": len(entries)})
     ready = len(entries) - len(left)
@@ -139,7 +139,7 @@ def dock(
         site.receptor.name,
         (site.box.center, site.box.size, site.box.origin),
         found,
-        (*(f"receptor: {n}" for n in (*site.receptor.notes, *site.prepared.notes)), *notes),
+        (*(f"receptor: {n}" for n in site.receptor_notes), *notes),
     )
     write_atomic(folder / "ranking.csv", _table(found))
     write_atomic(folder / "ranking.json", json.dumps(docked.to_json(), indent=1) + "\n")

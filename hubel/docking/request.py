@@ -97,8 +97,10 @@ class DockRequest:
 
 
 def _digest(path: Path) -> str:
-    """Of a file; of a run its network's, and that of its result, which holds the consensus."""
-    names = ("model.safetensors", "result.json")
+    """Of a file; of a run its network's and those of what it sees and of its result, which holds
+    the consensus.
+    """
+    names = ("model.safetensors", "preprocess.json", "result.json")
     files = [path / name for name in names] if path.is_dir() else [path]
     try:
         digests = []

@@ -1,6 +1,7 @@
 """Poses scored by a network: a trained run's, or one of gnina's published ones."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from hubel.metrics.consensus import Consensus
 from hubel.models import Model, ModelSpec, build
 from hubel.models.gnina import published_weights
 from hubel.molecules.complexes import Complexes, Viewed
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.grid import densities, random_rotations
 from hubel.randomness import generator
 from hubel.runs import RunFolder
@@ -58,6 +60,7 @@ class Scorer:
     model: in evaluation mode, float32.
     consensus: how its score and a docking score make one; None where that is not known.
     knows_affinity: whether it learned affinities.
+    drawing: how it learned to see atoms; complexes that it scores are to be drawn so.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Scorer:
     device: torch.device
     consensus: Consensus | None
     knows_affinity: bool
+    drawing: Drawing = field(default_factory=Drawing)
 
     def score(self, complexes: Complexes, orientations: int, seed: int) -> NetworkScores:
         """Of all poses: the first time as they stand, then each turned at random.
@@ -105,6 +109,7 @@ def load_scorer(where: str | Path, device: torch.device | None = None) -> Scorer
     if path.is_dir():
         return _of_run(path, device)
     weights = read_weights(path, option="--scorer").tensors
+    _refuse_other_channels(weights, path)
     task = cast(AnswersPose, TASKS["rank_poses"])
     refusals = []
     for name in _PUBLISHED:
@@ -140,4 +145,17 @@ def _of_run(path: Path, device: torch.device) -> Scorer:
         device,
         Consensus.of_run(metrics, path),
         bool(metrics.get("knows_affinity")),
+        trained.preprocess.drawing or Drawing(),
     )
+
+
+def _refuse_other_channels(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """A file of weights says nothing of channels: only the published ones are known."""
+    first = next((tensor for tensor in weights.values() if tensor.ndim == 5), None)
+    known = Drawing().num_channels
+    if first is not None and first.shape[1] != known:
+        raise UserError(
+            f"--scorer '{path}' takes {first.shape[1]} channels, and a file of weights does not "
+            f"say which atoms are in them: of files those of gnina's published {known} channels "
+            f"are known; give the folder of a run of hubel fit, which keeps its own"
+        )

@@ -23,6 +23,7 @@ from hubel.engine import pick_device
 from hubel.errors import UserError, printable
 from hubel.metrics.consensus import standardised
 from hubel.molecules.complexes import Complexes, Molecules
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.extra import extra
 from hubel.molecules.grid_loops import compiled_loops
 from hubel.molecules.ligands import Ligand, embedded, read_ligands
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Entry", "Site", "entries_of", "open_site"]
 
+_LEFT_OUT = "left out by the scorer for want of a channel"
 _MARGIN = 8.0  # Å about given poses, which Vina scores inside the box only
 
 
@@ -109,6 +111,18 @@ class Site:
     crystal: "Mol | None"
     cpu: int
 
+    @property
+    def drawing(self) -> Drawing:
+        """How the scorer sees atoms."""
+        return Drawing() if self.scorer is None else self.scorer.drawing
+
+    @property
+    def receptor_notes(self) -> tuple[str, ...]:
+        """What was done to the receptor, and what of it the scorer does not see."""
+        count, names = self._receptor_atoms.undrawn(self.drawing.receptor_channels)
+        unseen = f"{_LEFT_OUT}: {counted(count, 'atom')} ({', '.join(names)})"
+        return (*self.receptor.notes, *self.prepared.notes, *([unseen] if count else []))
+
     def ranked(self, entry: Entry) -> RankedLigand:
         """The poses of one ligand, best first; a fault of the ligand's is told in `error`."""
         started = time.perf_counter()
@@ -154,6 +168,14 @@ class Site:
         complexes = self._complexes(molecule, ligand)
         scores, consensus = None, None
         if self.scorer is not None:
+            count, names = complexes.poses.undrawn(self.drawing.ligand_channels)
+            if not complexes.drawn(0).any():
+                raise UserError(
+                    f"the scorer has a channel for none of its atoms ({', '.join(names)})"
+                )
+            if count:
+                each = counted(count // len(complexes), "atom")
+                notes.append(f"{_LEFT_OUT}: {each} ({', '.join(names)})")
             scores = self.scorer.score(complexes, request.orientations, request.seed)
             consensus = _consensus(self.scorer, scores, energies)
         outside = [complexes.outside(i) for i in range(len(complexes))]
@@ -219,13 +241,18 @@ class Site:
         moved.GetConformer().SetPositions(places - places.mean(axis=0) + self.box.center)
         return moved
 
+    @property
+    def _receptor_atoms(self) -> Molecules:
+        return Molecules.of([(self.receptor.places, self.receptor.types.astype(np.uint8))])
+
     def _complexes(self, molecule: "Mol", ligand: Ligand) -> Complexes:
         types = ligand.types.astype(np.uint8)
         places = heavy_places(molecule, ligand.heavy)
         return Complexes(
-            Molecules.of([(self.receptor.places, self.receptor.types.astype(np.uint8))]),
+            self._receptor_atoms,
             Molecules.of([(pose, types) for pose in places]),
             np.zeros(len(places), np.int64),
+            self.drawing,
         )
 
 
