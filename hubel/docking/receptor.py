@@ -121,7 +121,7 @@ def prepare_receptor(structure: "gemmi.Structure") -> PreparedReceptor:
         pdbqt="\n".join(lines) + "\nTER\n",
         places=places[heavy],
         elements=tuple(atoms[i].element for i in heavy),
-        notes=tuple(_notes(left_out, guessed, untyped, atoms)),
+        notes=tuple(_notes(left_out, guessed, untyped, atoms, len(own_hydrogens))),
     )
 
 
@@ -235,10 +235,17 @@ def _line(serial: int, atom: _Atom, name: str, place: npt.NDArray[np.float64], k
 
 
 def _notes(
-    left_out: Counter[str], guessed: Counter[str], untyped: Counter[str], atoms: Iterable[_Atom]
+    left_out: Counter[str],
+    guessed: Counter[str],
+    untyped: Counter[str],
+    atoms: Iterable[_Atom],
+    with_hydrogens: int,
 ) -> Iterable[str]:
     for what, count in left_out.items():
         yield f"{count} atoms {what} were left out"
+    if with_hydrogens:
+        residues = len({atom.key for atom in atoms})
+        yield f"{with_hydrogens} of {residues} residues keep the hydrogens of the file"
     waters = len({atom.key for atom in atoms if atom.residue in _WATERS})
     if waters:
         yield f"{waters} waters are part of the receptor"

@@ -234,7 +234,7 @@ def open_site(request: DockRequest, cpu: int) -> Site:
     for package in ("vina", "meeko"):  # missing, they are nothing that a ligand is at fault for
         extra(package, "docking")
     receptor = read_receptor(request.receptor, request.keep_waters, request.without)
-    prepared = prepare_receptor(receptor.structure)
+    prepared = prepare_receptor(receptor.with_hydrogens)
     scorer = None
     if request.scorer is not None:
         scorer = load_scorer(request.scorer, pick_device(request.device))
