@@ -203,6 +203,10 @@ def test_poses_that_are_given_are_scored_where_they_are(files, tmp_path, docked)
         ({"pocket": True, "poses": "a.sdf"}, r"--poses scores poses as they are"),
         ({"pocket": True, "size": (9, 9, 9)}, r"--size is of the box about --center"),
         ({"pocket": True, "num_poses": 0}, r"--num-poses must be from 1 to 1000, got 0"),
+        (
+            {"pocket": True, "model": "mine.py:Net"},
+            r"--model 'mine\.py:Net' is of the run that sco",
+        ),
         ({"pocket": True, "contributions": "both"}, r"--contributions 'both' is not known"),
     ],
 )
@@ -248,6 +252,21 @@ def test_a_box_that_misses_and_files_that_are_not_there_are_told(files, tmp_path
         api.dock(
             tmp_path / "zinc.pdb", files / "ligand.sdf", output=tmp_path / "c", center=(0, 0, 0)
         )
+
+
+def test_a_request_knows_the_file_of_ones_own_network_by_its_content(files, tmp_path):
+    (tmp_path / "a.py").write_text("class Net: ...\n")
+    (tmp_path / "run").mkdir()
+    for name in ("model.safetensors", "result.json"):
+        (tmp_path / "run" / name).write_text("")
+    request = DockRequest(
+        str(files / "protein.pdb"), str(files / "ligand.sdf"), pocket=True,
+        scorer=str(tmp_path / "run"), model=f"{tmp_path / 'a.py'}:Net",
+    )  # fmt: skip
+    before = request.to_json()
+    assert request.model in before["sha256"]
+    (tmp_path / "a.py").write_text("class Net: pass\n")
+    assert request.to_json()["sha256"] != before["sha256"]
 
 
 @pytest.mark.slow

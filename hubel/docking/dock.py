@@ -173,10 +173,10 @@ def _check_folder(folder: Path, known: dict[str, Any]) -> None:
 
 
 def _facts(known: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the files' digests in place of their names."""
+    """The settings that are not left to be None, files' digests in place of their names."""
     digests = known.get("sha256", {})
     named = {k: digests.get(v, v) if isinstance(v, str) else v for k, v in known.items()}
-    return {k: v for k, v in named.items() if k != "sha256"}
+    return {k: v for k, v in named.items() if k != "sha256" and v is not None}
 
 
 def _each(

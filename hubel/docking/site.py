@@ -237,7 +237,7 @@ def open_site(request: DockRequest, cpu: int) -> Site:
     prepared = prepare_receptor(receptor.with_hydrogens)
     scorer = None
     if request.scorer is not None:
-        scorer = load_scorer(request.scorer, pick_device(request.device))
+        scorer = load_scorer(request.scorer, pick_device(request.device), request.model)
         compiled_loops()
     crystal = None
     if request.crystal is not None:
