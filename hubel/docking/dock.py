@@ -22,6 +22,7 @@ import numpy as np
 
 from hubel.data.poses import GOOD_RMSD
 from hubel.data.sentences import counted
+from hubel.docking.orphans import end_with_parent
 from hubel.docking.ranked import RankedLigand, RankedPose, read_ranked, write_ranked
 from hubel.docking.request import DockRequest
 from hubel.docking.site import Entry, Site, entries_of, open_site
@@ -210,6 +211,7 @@ _worker: dict[str, Any] = {}
 
 
 def _begin_worker(request: DockRequest, cpu: int) -> None:
+    end_with_parent()
     _worker["site"] = open_site(request, cpu)
     _worker["entries"] = {entry.ligand.entry: entry for entry in entries_of(request)[0]}
 
