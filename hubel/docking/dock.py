@@ -25,7 +25,7 @@ from hubel.data.sentences import counted
 from hubel.docking.orphans import end_with_parent
 from hubel.docking.ranked import RankedLigand, RankedPose, read_ranked, write_ranked
 from hubel.docking.request import DockRequest
-from hubel.docking.site import Entry, Site, entries_of, open_site
+from hubel.docking.site import DockEntry, Site, entries_of, open_site
 from hubel.errors import UserError
 from hubel.molecules.receptors import write_receptor
 from hubel.runs import write_atomic
@@ -65,12 +65,12 @@ class Docked:
 
     def to_json(self) -> dict[str, Any]:
         """{output, receptor, box, ligands, found, notes}, JSON-ready."""
-        centre, size, origin = self.box
+        center, size, origin = self.box
         return {
             "output": str(self.folder),
             "report": str(self.report),
             "receptor": self.receptor,
-            "box": {"center": list(centre), "size": list(size), "origin": origin},
+            "box": {"center": list(center), "size": list(size), "origin": origin},
             "ligands": [ligand.to_json() for ligand in self.ligands],
             "notes": list(self.notes),
             **self.found(),
@@ -181,7 +181,7 @@ def _facts(known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _each(
-    request: DockRequest, site: Site, left: list[Entry], workers: int
+    request: DockRequest, site: Site, left: list[DockEntry], workers: int
 ) -> Iterator[RankedLigand]:
     """The ligands as they are done."""
     if workers == 1:

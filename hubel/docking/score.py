@@ -90,7 +90,7 @@ class Scorer:
     def outputs(self, complexes: Complexes, viewed: Viewed) -> torch.Tensor:
         """The network's (n, …) for the poses of `viewed`, on the CPU."""
         viewed = viewed.to(self.device)
-        grids = densities(viewed.atoms, viewed.centres, complexes.num_channels, complexes.grid)
+        grids = densities(viewed.atoms, viewed.centers, complexes.num_channels, complexes.grid)
         output: torch.Tensor = self.model(grids).float().cpu()
         return output
 

@@ -22,8 +22,8 @@ __all__ = [
     "DOCKING",
     "NETWORK",
     "NETWORK_COMPARED",
+    "JudgedLigand",
     "PoseScores",
-    "RankedLigand",
     "RankingEvaluation",
     "ScorerFigures",
     "evaluate_ranking",
@@ -62,7 +62,7 @@ class ScorerFigures:
 
 
 @dataclass(frozen=True)
-class RankedLigand:
+class JudgedLigand:
     """One ligand: its poses, and at which place each scorer has the first good one, None where
     there is none; the docking's and the consensus's are None where a docking score is missing.
     """
@@ -143,7 +143,7 @@ class RankingEvaluation:
     orientations: int
     scorers: tuple[ScorerFigures, ...]
     consensus: Consensus | None
-    ligands: tuple[RankedLigand, ...]
+    ligands: tuple[JudgedLigand, ...]
     notes: tuple[str, ...]
 
     @property
@@ -167,7 +167,7 @@ class RankingEvaluation:
                 **values,
                 "scorers": tuple(ScorerFigures(**s) for s in values["scorers"]),
                 "consensus": None if weights is None else Consensus(**weights),
-                "ligands": tuple(RankedLigand(**one) for one in values["ligands"]),
+                "ligands": tuple(JudgedLigand(**one) for one in values["ligands"]),
             }
         )
 
@@ -320,7 +320,7 @@ def _ranked(
     good: npt.NDArray[np.bool_],
     ligands: npt.NDArray[np.int64],
     names: Sequence[str],
-) -> tuple[RankedLigand, ...]:
+) -> tuple[JudgedLigand, ...]:
     rows = []
     for number in np.unique(ligands).tolist():
         own = ligands == number
@@ -332,5 +332,5 @@ def _ranked(
             return int(good[own][order].argmax()) + 1
 
         found = [place(scorer) for scorer in (NETWORK, DOCKING, CONSENSUS)]
-        rows.append(RankedLigand(names[number], int(own.sum()), int(good[own].sum()), *found))
+        rows.append(JudgedLigand(names[number], int(own.sum()), int(good[own].sum()), *found))
     return tuple(sorted(rows, key=lambda row: (-(row.network or 0), row.name)))
