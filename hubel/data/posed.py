@@ -221,5 +221,5 @@ def _grids(
         rotations = draws[:, :9].reshape(-1, 3, 3).numpy()
         shifts = (draws[:, 9:] * complexes.grid.edge).numpy()
     viewed = complexes.viewed(ids, rotations, shifts).to(device)
-    grids = densities(viewed.atoms, viewed.centres, complexes.num_channels, complexes.grid)
+    grids = densities(viewed.atoms, viewed.centers, complexes.num_channels, complexes.grid)
     return grids.movedim(1, -1)

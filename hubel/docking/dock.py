@@ -22,9 +22,10 @@ import numpy as np
 
 from hubel.data.poses import GOOD_RMSD
 from hubel.data.sentences import counted
+from hubel.docking.orphans import end_with_parent
 from hubel.docking.ranked import RankedLigand, RankedPose, read_ranked, write_ranked
 from hubel.docking.request import DockRequest
-from hubel.docking.site import Entry, Site, entries_of, open_site
+from hubel.docking.site import DockEntry, Site, entries_of, open_site
 from hubel.errors import UserError
 from hubel.molecules.receptors import write_receptor
 from hubel.runs import write_atomic
@@ -64,12 +65,12 @@ class Docked:
 
     def to_json(self) -> dict[str, Any]:
         """{output, receptor, box, ligands, found, notes}, JSON-ready."""
-        centre, size, origin = self.box
+        center, size, origin = self.box
         return {
             "output": str(self.folder),
             "report": str(self.report),
             "receptor": self.receptor,
-            "box": {"center": list(centre), "size": list(size), "origin": origin},
+            "box": {"center": list(center), "size": list(size), "origin": origin},
             "ligands": [ligand.to_json() for ligand in self.ligands],
             "notes": list(self.notes),
             **self.found(),
@@ -173,14 +174,14 @@ def _check_folder(folder: Path, known: dict[str, Any]) -> None:
 
 
 def _facts(known: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the files' digests in place of their names."""
+    """The settings that are not left to be None, files' digests in place of their names."""
     digests = known.get("sha256", {})
     named = {k: digests.get(v, v) if isinstance(v, str) else v for k, v in known.items()}
-    return {k: v for k, v in named.items() if k != "sha256"}
+    return {k: v for k, v in named.items() if k != "sha256" and v is not None}
 
 
 def _each(
-    request: DockRequest, site: Site, left: list[Entry], workers: int
+    request: DockRequest, site: Site, left: list[DockEntry], workers: int
 ) -> Iterator[RankedLigand]:
     """The ligands as they are done."""
     if workers == 1:
@@ -210,6 +211,7 @@ _worker: dict[str, Any] = {}
 
 
 def _begin_worker(request: DockRequest, cpu: int) -> None:
+    end_with_parent()
     _worker["site"] = open_site(request, cpu)
     _worker["entries"] = {entry.ligand.entry: entry for entry in entries_of(request)[0]}
 

@@ -94,44 +94,54 @@ class Scorer:
     def outputs(self, complexes: Complexes, viewed: Viewed) -> torch.Tensor:
         """The network's (n, …) for the poses of `viewed`, on the CPU."""
         viewed = viewed.to(self.device)
-        grids = densities(viewed.atoms, viewed.centres, complexes.num_channels, complexes.grid)
+        grids = densities(viewed.atoms, viewed.centers, complexes.num_channels, complexes.grid)
         output: torch.Tensor = self.model(grids).float().cpu()
         return output
 
 
-def load_scorer(where: str | Path, device: torch.device | None = None) -> Scorer:
+def load_scorer(
+    where: str | Path, device: torch.device | None = None, model: str | None = None
+) -> Scorer:
     """The network of a run folder, or of a file with weights that gnina's authors published.
+
+    `model` is the `file.py:NAME` that a run's network is from, if it is from a person's own file:
+    never executed because a run says so, nor where it is not as it was in training.
 
     Raises `UserError` where there is neither, or the run has learned something else.
     """
     device = device or torch.device("cpu")
     path = Path(where)
     if path.is_dir():
-        return _of_run(path, device)
+        return _of_run(path, device, model)
+    if model is not None:
+        raise UserError(
+            f"--model '{model}' is of a run of your own network, and --scorer '{path}' is none: "
+            f"give the run's folder, or leave --model out"
+        )
     weights = read_weights(path, option="--scorer").tensors
     _refuse_other_channels(weights, path)
     task = cast(AnswersPose, TASKS["rank_poses"])
     refusals = []
     for name in _PUBLISHED:
-        model = build(ModelSpec(name, 28, 3, (48, 48, 48)))
+        network = build(ModelSpec(name, 28, 3, (48, 48, 48)))
         try:
-            model.load_state_dict(published_weights(weights, model))
+            network.load_state_dict(published_weights(weights, network))
         except ValueError as error:
             refusals.append(f"{name}: {error}")
             continue
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise UserError(f"--scorer '{path}' has weights that are NaN or infinite")
         said = f"{name}, {path.name}"
-        return Scorer(said, model.eval().to(device), task, device, None, knows_affinity=True)
+        return Scorer(said, network.eval().to(device), task, device, None, knows_affinity=True)
     raise UserError(
         f"--scorer '{path}' fits none of gnina's networks ({'; '.join(refusals)}); give a run of "
         f"hubel fit --task rank_poses, or published weights"
     )
 
 
-def _of_run(path: Path, device: torch.device) -> Scorer:
+def _of_run(path: Path, device: torch.device, model: str | None) -> Scorer:
     run = RunFolder.open(path)
-    trained = load_trained(run)
+    trained = load_trained(run, model)
     if trained.task.answer != "pose":
         raise UserError(
             f"--scorer '{path}' has learned --task {trained.task.name}; give a run of hubel fit "

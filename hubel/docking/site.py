@@ -33,28 +33,28 @@ from hubel.molecules.rmsd import pose_rmsd
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-__all__ = ["Entry", "Site", "entries_of", "open_site"]
+__all__ = ["DockEntry", "Site", "entries_of", "open_site"]
 
 _LEFT_OUT = "left out by the scorer for want of a channel"
 _MARGIN = 8.0  # Å about given poses, which Vina scores inside the box only
 
 
 @dataclass(frozen=True)
-class Entry:
+class DockEntry:
     """One ligand to dock, or with its poses: `molecule` then has a conformer for each."""
 
     ligand: Ligand
     molecule: "Mol | None" = None
 
 
-def entries_of(request: DockRequest) -> tuple[list[Entry], list[str]]:
+def entries_of(request: DockRequest) -> tuple[list[DockEntry], list[str]]:
     """The ligands that `request` names, and notes about those that were passed over.
 
     Poses of one name and structure are one ligand's. Raises `UserError` where there are none.
     """
     if request.ligands is not None:
         found = read_ligands(request.ligands)
-        return [Entry(ligand) for ligand in found], _notes(found, request.ligands)
+        return [DockEntry(ligand) for ligand in found], _notes(found, request.ligands)
     assert request.poses is not None  # noqa: S101
     found = read_ligands(request.poses)
     grouped: dict[tuple[str, str], list[Ligand]] = {}
@@ -72,7 +72,7 @@ def entries_of(request: DockRequest) -> tuple[list[Entry], list[str]]:
     entries = []
     for number, poses in enumerate(grouped.values(), 1):
         first = dataclasses.replace(poses[0], entry=number)
-        entries.append(Entry(first, _joined([pose.mol for pose in poses])))
+        entries.append(DockEntry(first, _joined([pose.mol for pose in poses])))
     told = f"{counted(len(found), 'pose')} of {counted(len(entries), 'ligand')}"
     return entries, [told, *_notes(found, request.poses)]
 
@@ -123,7 +123,7 @@ class Site:
         unseen = f"{_LEFT_OUT}: {counted(count, 'atom')} ({', '.join(names)})"
         return (*self.receptor.notes, *self.prepared.notes, *([unseen] if count else []))
 
-    def ranked(self, entry: Entry) -> RankedLigand:
+    def ranked(self, entry: DockEntry) -> RankedLigand:
         """The poses of one ligand, best first; a fault of the ligand's is told in `error`."""
         started = time.perf_counter()
         ligand, error = entry.ligand, None
@@ -145,7 +145,7 @@ class Site:
             time.perf_counter() - started, molecule,
         )  # fmt: skip
 
-    def _ranked(self, entry: Entry) -> "tuple[tuple[RankedPose, ...], Mol, tuple[str, ...]]":
+    def _ranked(self, entry: DockEntry) -> "tuple[tuple[RankedPose, ...], Mol, tuple[str, ...]]":
         request, ligand = self.request, entry.ligand
         notes: list[str] = []
         if entry.molecule is not None:
@@ -261,10 +261,10 @@ def open_site(request: DockRequest, cpu: int) -> Site:
     for package in ("vina", "meeko"):  # missing, they are nothing that a ligand is at fault for
         extra(package, "docking")
     receptor = read_receptor(request.receptor, request.keep_waters, request.without)
-    prepared = prepare_receptor(receptor.structure)
+    prepared = prepare_receptor(receptor.with_hydrogens)
     scorer = None
     if request.scorer is not None:
-        scorer = load_scorer(request.scorer, pick_device(request.device))
+        scorer = load_scorer(request.scorer, pick_device(request.device), request.model)
         compiled_loops()
     crystal = None
     if request.crystal is not None:

@@ -78,7 +78,7 @@ class Viewed:
     in_pose: torch.Tensor
 
     @property
-    def centres(self) -> torch.Tensor:
+    def centers(self) -> torch.Tensor:
         """(n, 3), where the places are counted from: zero."""
         return self.atoms.places.new_zeros(self.num_poses, 3)
 
@@ -136,17 +136,17 @@ class Complexes:
         )
         return seen
 
-    def centre(self, i: int) -> npt.NDArray[np.float64]:
+    def center(self, i: int) -> npt.NDArray[np.float64]:
         """(3,) the mean place of the drawn atoms of pose `i`, in Å; zero where there are none."""
         drawn = self.poses.atoms(i)[0][self.drawn(i)]
-        centre: npt.NDArray[np.float64] = (
+        center: npt.NDArray[np.float64] = (
             drawn.mean(axis=0, dtype=np.float64) if len(drawn) else np.zeros(3)
         )
-        return centre
+        return center
 
     def outside(self, i: int) -> int:
         """How many drawn atoms of pose `i` lie beyond its grid as it stands, and are not seen."""
-        away = np.abs(self.poses.atoms(i)[0] - self.centre(i)).max(axis=1, initial=0.0)
+        away = np.abs(self.poses.atoms(i)[0] - self.center(i)).max(axis=1, initial=0.0)
         return int(((away > self.grid.edge / 2) & self.drawn(i)).sum())
 
     def viewed(
@@ -166,7 +166,7 @@ class Complexes:
         columns: list[tuple[npt.NDArray[Any], ...]] = []
         samples = []
         for row, i in enumerate(ids.tolist()):
-            centre = self.centre(i)
+            center = self.center(i)
             shift = np.zeros(3) if shifts is None else shifts[row]
             # Half the diagonal of the cube, and as far as an atom reaches into it.
             radius = 0.5 * 3**0.5 * self.grid.edge + REACH * float(_RADII.max())
@@ -177,7 +177,7 @@ class Complexes:
             )
             for (places, types), channels, first in both:
                 channel = channels.of_type[types]
-                away = places - centre
+                away = places - center
                 near = (channel >= 0) & (np.einsum("ij,ij->i", away, away) < radius**2)
                 away = away[near]
                 if rotations is not None:
