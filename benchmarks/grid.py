@@ -65,13 +65,13 @@ def main() -> None:
     def one_by_one() -> None:
         for i in ids:
             viewed = complexes.viewed(np.array([i]))
-            densities(viewed.atoms, viewed.centres, complexes.num_channels, Grid())
+            densities(viewed.atoms, viewed.centers, complexes.num_channels, Grid())
 
     whole = [complexes.viewed(np.array([i])) for i in ids]
 
     def drawn_only() -> None:
         for viewed in whole:
-            densities(viewed.atoms, viewed.centres, complexes.num_channels, Grid())
+            densities(viewed.atoms, viewed.centers, complexes.num_channels, Grid())
 
     cases = {"hubel, with its receptor's atoms chosen": one_by_one, "hubel, densities": drawn_only}
     baseline = "hubel, with its receptor's atoms chosen"
@@ -80,7 +80,7 @@ def main() -> None:
         batch = complexes.viewed(ids).to(device)
 
         def on_gpu() -> None:
-            densities(batch.atoms, batch.centres, complexes.num_channels, Grid())
+            densities(batch.atoms, batch.centers, complexes.num_channels, Grid())
             torch.cuda.synchronize()
 
         cases["hubel, a batch on the GPU"] = on_gpu
@@ -110,7 +110,7 @@ def main() -> None:
                     raise SystemExit(f"{args.molgrid} ended: has it molgrid and an older NumPy?")
                 seconds, total = map(float, said[1:])
                 own = whole[-1]
-                grid = densities(own.atoms, own.centres, complexes.num_channels, Grid())
+                grid = densities(own.atoms, own.centers, complexes.num_channels, Grid())
                 if abs(float(grid.sum()) - total) > 1e-3 * total:
                     raise SystemExit(f"the last grids differ: {float(grid.sum())} and {total}")
                 return seconds
@@ -128,10 +128,11 @@ def _write_atoms(file: Path, complexes: Complexes, ids: np.ndarray) -> None:
     """All drawn atoms of each complex, as molgrid wants them."""
     radii = np.array([kind.radius for kind in ATOM_TYPES], np.float32)
     columns: list[list[np.ndarray]] = [[], [], []]
+    receptor, ligand = complexes.drawing.receptor_channels, complexes.drawing.ligand_channels
     for i in ids:
         parts = (
-            (complexes.receptors.atoms(complexes.receptor_of[i]), complexes.receptor_channels, 0),
-            (complexes.poses.atoms(i), complexes.ligand_channels, len(complexes.receptor_channels)),
+            (complexes.receptors.atoms(complexes.receptor_of[i]), receptor, 0),
+            (complexes.poses.atoms(i), ligand, len(receptor)),
         )
         found: list[list[np.ndarray]] = [[], [], []]
         for (places, types), channels, first in parts:
@@ -148,7 +149,7 @@ def _write_atoms(file: Path, complexes: Complexes, ids: np.ndarray) -> None:
         channels=np.concatenate(columns[1]),
         radii=np.concatenate(columns[2]),
         starts=np.cumsum([0, *map(len, columns[0])]),
-        centres=np.array([complexes.centre(i) for i in ids]),
+        centres=np.array([complexes.center(i) for i in ids]),
     )
 
 

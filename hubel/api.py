@@ -333,7 +333,7 @@ def inspect(
     """Look at a data set before it is trained on; with `page`, write an HTML page about it.
 
     `near` looks for near copies too. `settings` are those of `fit` that shape the data
-    (img_size, val_fraction, seed, cache).
+    (img_size, val_fraction, seed, cache; of poses their channels and grid).
     """
     config = FitConfig.from_settings({"data": str(data), **settings})
     source, store = open_configured(config, _progress(report))

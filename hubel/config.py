@@ -219,6 +219,17 @@ class FitConfig:
     same_protein: float = setting(1.0, "Of poses: receptors that have this share of their residues "
                                   "in common are one, which no splits share (1 = by name)",
                                   "Data", low=0.1, high=1.0)  # fmt: skip
+    receptor_channels: str = setting("default", "Of poses: which types of the receptor's atoms "
+                                     "share a channel: default (the published networks'), "
+                                     "elements, or a file with smina's names, a channel a line",
+                                     "Data")  # fmt: skip
+    ligand_channels: str = setting("default", "The same of the ligand's atoms", "Data")
+    grid_resolution: float | None = setting(None, "Of poses: Å between the points of their grid; "
+                                            "by default 0.5, the published networks'", "Data",
+                                            low=0.05, high=10.0)  # fmt: skip
+    grid_edge: float | None = setting(None, "Of poses: Å along each side of their grid; by default "
+                                      "23.5, the published networks'", "Data",
+                                      low=1.0, high=200.0)  # fmt: skip
     cache: bool = setting(True, "Decode once into a memory-mapped cache", "Data")
     allow: str = setting("", "'corrupt': train although over 1 % of a split is unreadable",
                          "Data", choices=("", "corrupt"))  # fmt: skip

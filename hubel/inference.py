@@ -246,6 +246,7 @@ def _labels_and_input(
         numbers = np.array([preprocess.mean, preprocess.std], dtype=np.float64)
         fits = (
             preprocess.size == spec.input_size
+            and _draws(preprocess, spec)
             and numbers.shape == (2, spec.in_channels)
             and bool(np.isfinite(numbers).all() and (numbers[1] > 0).all())
         )
@@ -259,6 +260,14 @@ def _labels_and_input(
             f"{spec.in_channels} × {spec.input_size}: restore it from a copy"
         )
     return tuple(classes), preprocess
+
+
+def _draws(preprocess: Preprocess, spec: ModelSpec) -> bool:
+    """Whether atoms become what the network takes, where they do."""
+    drawing = preprocess.drawing
+    if drawing is None:
+        return True
+    return (drawing.num_channels, drawing.size) == (spec.in_channels, spec.input_size)
 
 
 def _verify(content: bytes, checksum: str | None, path: str) -> None:

@@ -8,7 +8,8 @@ files have a batch norm's running mean before its weight, of the same shape.)
 
 What does not fit by nature is adapted:
 
-- the first convolution to other channels: the response to a grey picture stays the same;
+- the first convolution, of up to four channels, to others: the response to a grey picture stays the
+  same;
 - flat filters to volumes, by repetition along the depth divided by its length (Carreira and
   Zisserman 2017, "Quo vadis, action recognition?", CVPR, arXiv 1705.07750, section 2.4): a
   volume of equal slices gives what the slice gave, but for the padding at its two ends;
@@ -54,6 +55,9 @@ TORCHVISION = "torchvision"
 """The word that asks for the published weights."""
 
 _THEIRS = "torchvision:"  # before the name of a network that torchvision builds
+_COLOURS = range(
+    1, 5
+)  # channels; what more of them stand for (kinds of atoms, say) grey says nothing of
 _SHOWN = 3  # tensors that a message about a mismatch lists
 _POSITIONS = "positions.embedding"
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -363,7 +367,7 @@ def _fitted(
         raise UserError(
             f"--pretrained '{path}' does not fit --model '{spec.name}': {'; '.join(wrong[:_SHOWN])}"
             + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-            + f"; {_remedy(wrong[0], first, spec)}"
+            + f"; {_remedy(wrong[0], first, spec, placed)}"
         )
     if inflated:
         adapted.append(f"{inflated} flat filters inflated to volumes")
@@ -380,10 +384,16 @@ def _fitted(
 
 
 def _other_channels(tensor: torch.Tensor, here: torch.Tensor) -> bool:
-    return tensor.shape[1] != here.shape[1] and tensor.shape[0] == here.shape[0]
+    other = tensor.shape[1] != here.shape[1] and tensor.shape[0] == here.shape[0]
+    return other and tensor.shape[1] in _COLOURS
 
 
-def _remedy(wrong: str, first: str, spec: ModelSpec) -> str:
+def _remedy(wrong: str, first: str, spec: ModelSpec, placed: Mapping[str, torch.Tensor]) -> str:
+    if first in wrong and (there := placed[first].shape[1]) not in (spec.in_channels, *_COLOURS):
+        return (
+            f"its {there} channels are no colours and cannot be made into {spec.in_channels}: give "
+            f"data with the same, of poses by --receptor-channels and --ligand-channels"
+        )
     if first in wrong and spec.stem == "small":
         return "they have the paper's first layers: --stem paper, with --img-size 224 best"
     return "give the weights of the same architecture and --img-size"

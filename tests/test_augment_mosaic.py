@@ -104,8 +104,8 @@ def test_draws_are_of_the_seed_and_the_epoch():
     assert draws.partners.shape == (4000, 3)
     assert 0 <= int(draws.partners.min())
     assert int(draws.partners.max()) < 4000
-    assert float(draws.centres.min()) >= 0.25
-    assert float(draws.centres.max()) <= 0.75
+    assert float(draws.centers.min()) >= 0.25
+    assert float(draws.centers.max()) <= 0.75
     again, next_one = mosaic_draws(4000, 0.3, 5, 1), mosaic_draws(4000, 0.3, 5, 2)
     assert torch.equal(again.partners, draws.partners)
     assert not torch.equal(next_one.partners, draws.partners)

@@ -10,6 +10,7 @@ import torch
 for needed in ("rdkit", "gemmi", "vina", "meeko"):
     pytest.importorskip(needed, reason=f"docking needs {needed}: pip install 'hubel[docking]'")
 
+import gemmi  # noqa: E402
 from docking_example import small_ligand, small_receptor  # noqa: E402
 from rdkit import Chem  # noqa: E402
 
@@ -17,8 +18,10 @@ from hubel import api  # noqa: E402
 from hubel.docking.dock import B_FACTOR  # noqa: E402
 from hubel.docking.ranked import read_ranked  # noqa: E402
 from hubel.docking.request import DockRequest  # noqa: E402
+from hubel.docking.site import open_site  # noqa: E402
 from hubel.errors import UserError  # noqa: E402
 from hubel.models import ModelSpec, build  # noqa: E402
+from hubel.molecules.atom_types import type_number  # noqa: E402
 from tests.commands import ran  # noqa: E402
 
 QUICK = {"exhaustiveness": 1, "num_poses": 3, "orientations": 2}
@@ -200,12 +203,39 @@ def test_poses_that_are_given_are_scored_where_they_are(files, tmp_path, docked)
         ({"pocket": True, "poses": "a.sdf"}, r"--poses scores poses as they are"),
         ({"pocket": True, "size": (9, 9, 9)}, r"--size is of the box about --center"),
         ({"pocket": True, "num_poses": 0}, r"--num-poses must be from 1 to 1000, got 0"),
+        (
+            {"pocket": True, "model": "mine.py:Net"},
+            r"--model 'mine\.py:Net' is of the run that sco",
+        ),
         ({"pocket": True, "contributions": "both"}, r"--contributions 'both' is not known"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         DockRequest("a.pdb", "b.sdf", **settings)
+
+
+def test_hydrogens_of_the_file_reach_vina_and_the_network(files, tmp_path):
+    """An Asp that is protonated where none is by name, and has one hydrogen on its nitrogen."""
+    structure = small_receptor().clone()
+    (acid,) = [residue for residue in structure[0]["B"] if residue.name == "ASP"]
+    for heavy in ("N", "OD1"):
+        hydrogen = gemmi.Atom()
+        hydrogen.name, hydrogen.element, hydrogen.occ = f"H{heavy}", gemmi.Element("H"), 1.0
+        hydrogen.pos = acid[heavy][0].pos + gemmi.Position(0, 0, 0.9)
+        acid.add_atom(hydrogen)
+    (tmp_path / "protein.pdb").write_text(structure.make_pdb_string())
+    request = DockRequest(
+        str(tmp_path / "protein.pdb"), str(files / "ligand.sdf"), center=(0, 0, 0)
+    )
+    site = open_site(request, cpu=1)
+    lines = [line for line in site.prepared.pdbqt.splitlines() if line[17:26] == "ASP B   1"]
+    kinds = [(line[12:16].strip(), line[77:79].strip()) for line in lines]
+    assert [kinds[row - 1][0] for row, one in enumerate(kinds) if one[1] == "HD"] == ["N", "OD1"]
+    assert "1 of 18 residues keep the hydrogens of the file" in site.prepared.notes
+    row = [label[:1] + label[3:] for label in site.receptor.labels].index(("B", "OD1"))
+    assert site.receptor.types[row] == type_number("oxygen, donor and acceptor")
+    assert site.prepared.places.shape == site.receptor.places.shape
 
 
 def test_a_box_that_misses_and_files_that_are_not_there_are_told(files, tmp_path):
@@ -222,6 +252,21 @@ def test_a_box_that_misses_and_files_that_are_not_there_are_told(files, tmp_path
         api.dock(
             tmp_path / "zinc.pdb", files / "ligand.sdf", output=tmp_path / "c", center=(0, 0, 0)
         )
+
+
+def test_a_request_knows_the_file_of_ones_own_network_by_its_content(files, tmp_path):
+    (tmp_path / "a.py").write_text("class Net: ...\n")
+    (tmp_path / "run").mkdir()
+    for name in ("model.safetensors", "result.json"):
+        (tmp_path / "run" / name).write_text("")
+    request = DockRequest(
+        str(files / "protein.pdb"), str(files / "ligand.sdf"), pocket=True,
+        scorer=str(tmp_path / "run"), model=f"{tmp_path / 'a.py'}:Net",
+    )  # fmt: skip
+    before = request.to_json()
+    assert request.model in before["sha256"]
+    (tmp_path / "a.py").write_text("class Net: pass\n")
+    assert request.to_json()["sha256"] != before["sha256"]
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ gemmi = pytest.importorskip("gemmi", reason="docking needs gemmi: pip install 'h
 
 from docking_example import small_receptor  # noqa: E402
 
-from hubel.docking.polar_hydrogens import Site, count_hydrogens, place_hydrogens  # noqa: E402
+from hubel.docking.polar_hydrogens import PolarAtom, count_hydrogens, place_hydrogens  # noqa: E402
 from hubel.docking.receptor import prepare_receptor  # noqa: E402
 from hubel.errors import UserError  # noqa: E402
 
@@ -190,10 +190,10 @@ def test_hydrogens_of_the_file_are_kept():
     ("count", "flat", "angle"), [(1, False, 109.5), (2, True, 120.0), (3, False, 109.5)]
 )
 def test_hydrogens_at_an_end(count, flat, angle):
-    site = Site(
+    atom = PolarAtom(
         "N", "NX", "UNK", np.zeros(3), np.array([[1.4, 0, 0]]), ("C",), np.array([[2.0, 1.2, 0]])
     )
-    placed = place_hydrogens(site, count, flat)
+    placed = place_hydrogens(atom, count, flat)
     assert placed.shape == (count, 3)
     np.testing.assert_allclose(np.linalg.norm(placed, axis=1), 1.01)
     np.testing.assert_allclose(np.degrees(np.arccos(placed[:, 0] / 1.01)), angle)
@@ -207,7 +207,9 @@ def test_hydrogens_at_an_end(count, flat, angle):
 def test_a_histidine_on_a_metal_has_its_hydrogen_on_the_other_side():
     def his(name, **metal):
         two = np.array([[1.1, 0.8, 0], [-1.1, 0.8, 0]])
-        return Site("N", name, "HIS", np.zeros(3), two, ("C", "C"), np.empty((0, 3)), 5, **metal)
+        return PolarAtom(
+            "N", name, "HIS", np.zeros(3), two, ("C", "C"), np.empty((0, 3)), 5, **metal
+        )
 
     assert count_hydrogens(his("NE2")) == (1, True)
     assert count_hydrogens(his("ND1")) == (0, True)

@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 import torch
 
+import hubel
 from hubel.data.source import open_source
 from hubel.docking.contributions import contributions
 from hubel.docking.score import Scorer, load_scorer
 from hubel.errors import UserError
+from hubel.inference import load_trained
 from hubel.models import Model, ModelSpec, build
+from hubel.runs import RunFolder
 from hubel.tasks import TASKS
 from tests.data_makers import write_poses
 
@@ -89,6 +92,67 @@ def test_published_weights_are_told_by_their_shapes(tmp_path, complexes):
     torch.testing.assert_close(
         scorer.outputs(complexes, viewed), scorer_of(model).outputs(complexes, viewed)
     )
+
+
+CODE = """
+from pathlib import Path
+import torch
+from torch import nn
+
+Path(__file__).with_name("executed").touch()
+
+class Net(nn.Module):
+    def __init__(self, in_channels, num_classes):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.AvgPool3d(12), nn.Flatten(), nn.Linear(64 * in_channels, num_classes))
+
+    def forward(self, x):
+        return self.layers(x)
+"""
+
+
+@pytest.fixture(scope="module")
+def own_run(tmp_path_factory):
+    """A run that learned a person's own network, and the file of it."""
+    folder = tmp_path_factory.mktemp("own")
+    file = folder / "mine.py"
+    file.write_text(CODE)
+    run = hubel.fit(
+        write_poses(folder / "poses"), model=f"{file}:Net", output=folder / "run", epochs=1,
+        threads=1, engine="fp32", turns="none", translate=0.0,
+    )  # fmt: skip
+    file.with_name("executed").unlink()
+    return run.path, file
+
+
+def test_a_run_of_ones_own_network_scores_when_its_file_is_named(own_run, complexes):
+    path, file = own_run
+    scorer = load_scorer(path, model=f"{file}:Net")
+    assert scorer.name.endswith("mine.py:Net, run")
+    trained = load_trained(RunFolder.open(path), f"{file}:Net")
+    viewed = complexes.viewed(np.arange(3))
+    found = scorer.outputs(complexes, viewed)
+    assert found.shape == (3, 3)
+    torch.testing.assert_close(found, scorer_of(trained.model).outputs(complexes, viewed))
+    sloped = contributions(scorer, complexes, 0, "gradient")
+    assert np.abs(sloped.pose).max() > 0
+    file.with_name("executed").unlink()
+
+
+def test_a_file_is_executed_only_when_it_is_named_and_unchanged(own_run, tmp_path):
+    path, file = own_run
+    with pytest.raises(UserError, match=r"no run may have a file executed: .* --model .*mine\.py"):
+        load_scorer(path)
+    other = tmp_path / "mine.py"
+    other.write_text(CODE + "\n")
+    with pytest.raises(UserError, match="the file is not as it was when the run"):
+        load_scorer(path, model=f"{other}:Net")
+    assert not file.with_name("executed").exists()
+    assert not other.with_name("executed").exists()
+    torch.save({"a": torch.zeros(2)}, tmp_path / "a.pt")
+    with pytest.raises(UserError, match=r"is of a run of your own network, and --scorer .* none"):
+        load_scorer(tmp_path / "a.pt", model=f"{file}:Net")
 
 
 def test_other_weights_are_refused(tmp_path):

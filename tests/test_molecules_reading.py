@@ -13,6 +13,7 @@ from hubel.errors import UserError
 from hubel.molecules.channels import ATOM_TYPES
 from hubel.molecules.ligands import embedded, ligand_of_smiles, read_ligands, with_places
 from hubel.molecules.receptors import read_receptor, write_receptor
+from hubel.molecules.residue_types import RESIDUE_TYPES
 
 Chem = pytest.importorskip("rdkit.Chem")
 AllChem = pytest.importorskip("rdkit.Chem.AllChem")
@@ -37,8 +38,9 @@ def ethanol():
 @pytest.fixture(scope="module")
 def peptide():
     """A PDB file of every amino acid once, with hydrogens."""
-    mol = Chem.AddHs(Chem.MolFromSequence("ARNDCQEGHILKMFPSTWYV"), addResidueInfo=True)
-    AllChem.Compute2DCoords(mol)  # names alone settle the types, and this is quick
+    mol = Chem.MolFromSequence("ARNDCQEGHILKMFPSTWYV")
+    AllChem.Compute2DCoords(mol)  # names and hydrogens settle the types, and this is quick
+    mol = Chem.AddHs(mol, addCoords=True, addResidueInfo=True)
     return Chem.MolToPDBBlock(mol, flavor=2 | 4).replace("HETATM", "ATOM  ")
 
 
@@ -302,18 +304,26 @@ def test_missing_extras_say_how_to_install_them(tmp_path, monkeypatch, module, r
 # receptors
 
 
-def test_hydrogens_do_not_change_the_types(tmp_path, peptide):
+def test_hydrogens_where_names_say_do_not_change_the_types(tmp_path, peptide):
+    """rdkit's peptide is neutral: only its lysine is another than the tables'."""
     whole = read_receptor(written(tmp_path / "a.pdb", lines_of(peptide, False)))
     bare = read_receptor(written(tmp_path / "b.pdb", lines_of(peptide)))
     assert len(bare.types) == len(lines_of(peptide))
     hydrogens = len(lines_of(peptide, False)) - len(bare.types)
-    np.testing.assert_array_equal(whole.types, bare.types)
+    differ = {whole.labels[row][1::2] for row in np.flatnonzero(whole.types != bare.types)}
+    protonated = {
+        (residue, atom) for residue, atom in differ if residue not in ("HIS", "ASP", "GLU")
+    }
+    assert protonated == {("LYS", "NZ")}
     np.testing.assert_array_equal(whole.places, bare.places)
     assert whole.labels == bare.labels
     assert bare.notes == ()
-    assert whole.notes == (
-        f"hydrogens left out: {hydrogens}, amino acids are typed by the names of their atoms",
-    )
+    assert bare.with_hydrogens is bare.structure
+    assert whole.with_hydrogens[0].count_atom_sites() == len(bare.types) + hydrogens
+    first, second = whole.notes
+    assert first == f"hydrogens in the file: {hydrogens}, they say who the donors are"
+    assert second.startswith("residues whose own hydrogens give them another type than their name")
+    assert "LYS A 12" in second
     of = {(label.residue, label.atom): name for label, name in
           zip(bare.labels, names(bare.types), strict=True)}  # fmt: skip
     assert of["TRP", "NE1"] == "nitrogen, donor"
@@ -321,6 +331,94 @@ def test_hydrogens_do_not_change_the_types(tmp_path, peptide):
     assert of["PRO", "N"] == "nitrogen"
     assert of["VAL", "OXT"] == "oxygen, donor and acceptor"
     assert "other metal" not in of.values()
+
+
+SIDE_CHAINS = {
+    "HIS": {"ND1": (6, 0, 0), "NE2": (9, 0, 0)},
+    "ASP": {"OD1": (6, 0, 0), "OD2": (9, 0, 0)},
+    "GLU": {"OE1": (6, 0, 0), "OE2": (9, 0, 0)},
+    "LYS": {"NZ": (6, 0, 0)},
+    "CYS": {"SG": (6, 0, 0)},
+}
+
+
+def residue_lines(residue, shown, backbone=True, extra=()):
+    """A residue whose side chain's polar atoms have as many hydrogens as `shown` says."""
+    text = [line.replace("GLY", residue) for line in glycine()]
+    atoms = {**SIDE_CHAINS[residue], **({"N": (0, 0, 0)} if backbone else {})}
+    hydrogens = {**shown, **({"N": 1} if backbone else {})}
+    for name, (x, y, z) in atoms.items():
+        if name != "N":
+            text.append(atom_line(20, f" {name}", residue, 1, (x, y, z), name[0]))
+        length = 1.34 if name == "SG" else 1.0
+        for number, turn in enumerate(np.arange(hydrogens.get(name, 0)) * 2 * np.pi / 3):
+            place = (x, y + length * np.cos(turn), z + length * np.sin(turn))
+            text.append(atom_line(30, f"H{number}{name[:2]}", residue, 1, place, "H"))
+    return [*text, *extra]
+
+
+@pytest.mark.parametrize(
+    ("residue", "shown", "types"),
+    [
+        ("HIS", {"NE2": 1}, ["nitrogen, acceptor", "nitrogen, donor"]),
+        ("HIS", {"ND1": 1}, ["nitrogen, donor", "nitrogen, acceptor"]),
+        ("HIS", {"ND1": 1, "NE2": 1}, ["nitrogen, donor"] * 2),
+        ("HIS", {}, ["nitrogen, acceptor"] * 2),
+        ("ASP", {"OD1": 1}, ["oxygen, donor and acceptor", "oxygen, acceptor"]),
+        ("ASP", {"OD2": 1}, ["oxygen, acceptor", "oxygen, donor and acceptor"]),
+        ("ASP", {}, ["oxygen, acceptor", "oxygen, donor and acceptor"]),  # as published
+        ("GLU", {"OE2": 1}, ["oxygen, acceptor", "oxygen, donor and acceptor"]),
+        ("GLU", {}, ["oxygen, donor and acceptor", "oxygen, acceptor"]),
+        ("LYS", {"NZ": 3}, ["nitrogen, donor"]),
+        ("LYS", {"NZ": 2}, ["nitrogen, donor and acceptor"]),
+        ("LYS", {}, ["nitrogen, acceptor"]),
+        ("CYS", {"SG": 1}, ["sulfur"]),
+        ("CYS", {}, ["sulfur, acceptor"]),
+    ],
+)
+def test_amino_acids_that_show_hydrogens_are_typed_by_them(tmp_path, residue, shown, types):
+    receptor = read_receptor(written(tmp_path / "a.pdb", residue_lines(residue, shown)))
+    side = list(SIDE_CHAINS[residue])
+    found = dict(zip([label.atom for label in receptor.labels], names(receptor.types), strict=True))
+    assert [found[atom] for atom in side] == types
+    usual = names(RESIDUE_TYPES[residue][atom] for atom in side)
+    told = any(f"does: 1 ({residue} A 1)" in note for note in receptor.notes)
+    assert told == (types != usual)
+
+
+def test_a_residue_without_hydrogens_keeps_its_table_beside_one_with(tmp_path):
+    other = [line.replace("A   1", "B   1") for line in residue_lines("HIS", {}, backbone=False)]
+    text = [*residue_lines("HIS", {"NE2": 1}), *other]
+    receptor = read_receptor(written(tmp_path / "a.pdb", text))
+    found = {label[::3]: name for label, name in
+             zip(receptor.labels, names(receptor.types), strict=True)}  # fmt: skip
+    assert (found["A", "ND1"], found["B", "ND1"]) == ("nitrogen, acceptor", "nitrogen, donor")
+
+
+@pytest.mark.parametrize(
+    ("element", "name", "expected"),
+    [("S", " SG", "sulfur"), ("C", " CX", "sulfur"), ("ZN", "ZN", "sulfur, acceptor")],
+)
+def test_a_cysteine_without_its_hydrogen_is_charged_unless_it_is_bonded(
+    tmp_path, element, name, expected
+):
+    bonded = atom_line(40, name, "XXX", 7, (8.1, 0, 0), element)
+    text = residue_lines("CYS", {}, extra=[bonded])
+    receptor = read_receptor(written(tmp_path / "a.pdb", text))
+    (row,) = [i for i, label in enumerate(receptor.labels) if label[1::2] == ("CYS", "SG")]
+    assert names(receptor.types)[row] == expected
+
+
+def test_hydrogens_of_a_place_that_is_not_kept_protonate_nothing(tmp_path):
+    text = [
+        *residue_lines("HIS", {}),
+        atom_line(50, "HD1", "HIS", 1, (6, 1, 0), "H", "A", 0.3),
+        atom_line(51, "HE2", "HIS", 1, (9, 1, 0), "H", "B", 0.7),
+    ]
+    receptor = read_receptor(written(tmp_path / "a.pdb", text))
+    assert names(receptor.types)[-2:] == ["nitrogen, acceptor", "nitrogen, donor"]
+    kept = [atom.name for atom in receptor.with_hydrogens[0][0][0] if atom.is_hydrogen()]
+    assert kept == ["H0N", "HE2"]
 
 
 def test_mmcif_and_pdb_give_the_same(tmp_path, peptide):

@@ -92,6 +92,18 @@ def test_there_is_no_consensus_without_energies_or_kinds():
     assert Consensus.fitted(ones, ones, ligands, good | True) is None
 
 
+def test_a_ligand_that_lacks_an_energy_is_left_out_of_the_fit():
+    rng = np.random.default_rng(0)
+    ligands, good = np.repeat(np.arange(20), 5), rng.random(100) < 0.4
+    log_odds, energies = good + rng.normal(size=100), rng.normal(size=100) - good
+    whole = Consensus.fitted(log_odds[:-5], energies[:-5], ligands[:-5], good[:-5])
+    energies[97] = np.nan
+    assert Consensus.fitted(log_odds, energies, ligands, good) == whole
+    one = ligands == 3
+    alone = np.where(one, 0.0, np.nan)  # the one ligand that has all its scores has good poses only
+    assert Consensus.fitted(log_odds, alone, ligands, good | one) is None
+
+
 def evaluation(energies=None, consensus=None):
     rng = np.random.default_rng(0)
     ligands = np.repeat(np.arange(8), 5)
@@ -126,6 +138,74 @@ def test_without_docking_scores_the_network_stands_alone():
     assert [s.scorer for s in found.scorers] == ["network"]
     assert any("40 of 40 poses have no docking score" in note for note in found.notes)
     assert given_to.to_csv().splitlines()[1].endswith(",")
+
+
+def test_ligands_that_lack_docking_scores_are_left_out_of_the_comparison_and_counted():
+    energies, weights = -np.arange(40.0), Consensus(0.0, 1.0, 0.0, -0.1)
+    whole, _ = evaluation(energies, weights)
+    missing = energies.copy()
+    missing[[7, 8, 39]] = np.nan  # of ligands 1 and 7
+    found, given_to = evaluation(missing, weights)
+    assert [s.scorer for s in found.scorers] == [
+        "network", "network, same ligands", "docking score", "consensus",
+    ]  # fmt: skip
+    assert found.network == whole.network
+    assert (found.num_unscored, found.num_compared, whole.num_unscored, whole.num_compared) == (
+        3, 6, 0, 8,
+    )  # fmt: skip
+    assert found.notes[0] == (
+        "3 of 40 poses have no docking score; 'network, same ligands' and the scorers below it are"
+        " judged on the 6 of 8 ligands whose poses all have one"
+    )
+    rows = np.isin(np.arange(40) // 5, [1, 7], invert=True)
+    good = (np.arange(40) % 5 == 0) & (np.arange(40) >= 5)
+    same, docking, both = found.scorers[1:]
+    log_odds = [float(line.split(",")[3]) for line in given_to.to_csv().splitlines()[1:]]
+    assert same.auc == pytest.approx(roc_auc_score(good[rows], np.array(log_odds)[rows]))
+    assert docking.auc == pytest.approx(roc_auc_score(good[rows], -energies[rows]))
+    together = given_to.consensus
+    assert np.isfinite(together[rows]).all()
+    assert np.isnan(together[~rows]).all()
+    assert both.auc == pytest.approx(roc_auc_score(good[rows], together[rows]))
+    places = {one.name: (one.docking, one.consensus) for one in found.ligands}
+    assert places["l1"] == places["l7"] == (None, None)
+    assert None not in places["l2"]
+    before = {one.name: (one.docking, one.consensus) for one in whole.ligands}
+    assert places["l2"] == before["l2"]
+    lines = given_to.to_csv().splitlines()
+    assert lines[6].endswith(",")  # ligand 1 has this score, and no consensus
+    assert lines[6].split(",")[5] == "-5"
+    document = json.loads(json.dumps(found.to_json()))
+    assert (document["num_unscored"], document["num_compared"]) == (3, 6)
+    assert RankingEvaluation.from_json(document) == found
+
+
+def test_scores_of_ligands_of_one_kind_compare_nothing():
+    energies = np.full(40, np.nan)
+    energies[:5] = -1.0  # the ligand without a good pose
+    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, -0.1))
+    assert [s.scorer for s in found.scorers] == ["network"]
+    assert "the 1 of 8 ligands whose poses all have one have poses of one kind" in found.notes[0]
+    energies[0] = np.nan
+    found, _ = evaluation(energies)
+    assert "36 of 40 poses have no docking score; no ligand has one for each" in found.notes[0]
+
+
+def test_page_and_terminal_say_how_many_lack_a_docking_score(tmp_path, capsys):
+    from hubel.cli.show import show_judged
+    from hubel.report.ranking import write_ranking_report
+
+    energies = -np.arange(40.0)
+    energies[7] = np.nan
+    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, -0.1))
+    page = write_ranking_report(
+        tmp_path / "report.html", found, run_facts={}, history=[], figures_dir=tmp_path
+    ).read_text()
+    show_judged(found, "report.html")
+    shown = " ".join(capsys.readouterr().out.split())
+    for text in (page, shown):
+        assert "1 of 40 poses have no docking score" in text
+        assert "network, same ligands" in text
 
 
 def test_poses_of_one_kind_are_refused():

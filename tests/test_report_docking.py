@@ -13,10 +13,10 @@ import pytest
 
 from hubel.report import docking as page_of_docking
 from hubel.report.docking import (
-    Box,
     DockedLigand,
     Docking,
     Pose,
+    SearchBox,
     Verdict,
     agreement,
     write_docking_report,
@@ -141,7 +141,7 @@ def docking():
         "1ABC",
         protein_,
         (DockedLigand("formamide", (best, second), crystal=ligand(0.5)),),
-        box=Box((0, 0, 0), (20, 20, 22.5)),
+        box=SearchBox((0, 0, 0), (20, 20, 22.5)),
         notes=("3 waters were left out",),
         settings={"Exhaustiveness": 8, "Seed": 1, "Nothing": None},
         contributions="How much the score falls without the atom",
@@ -277,7 +277,7 @@ def test_the_view_has_every_atom_and_bond(page):
     assert pocket["a"] == ["N", "CA", "C", "O"] * 4
     assert len(pocket["b"]) == 3 * (4 * 3 + 3)
     assert page.data["backbone"] == [[-5.7, 0, -3.5, -1.9, 0, -3.5, 1.9, 0, -3.5, 5.7, 0, -3.5]]
-    assert page.data["box"] == {"centre": [0, 0, 0], "size": [20, 20, 22.5]}
+    assert page.data["box"] == {"center": [0, 0, 0], "size": [20, 20, 22.5]}
 
 
 def test_contributions_are_blue_for_and_red_against(page):

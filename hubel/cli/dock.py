@@ -31,6 +31,13 @@ def dock(
         "without it Vina alone ranks.",
         show_default=False,
     ),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        help="Your own network's file.py:NAME, if it is what the run of --scorer trained: a run "
+        "alone may not have a file executed.",
+        show_default=False,
+    ),
     center: tuple[float, float, float] | None = typer.Option(
         None, "--center", help="Middle of the box in Å.", metavar="X Y Z", show_default=False
     ),
@@ -101,6 +108,7 @@ def dock(
             ligand,
             output=output,
             scorer=scorer,
+            model=model,
             center=center,
             size=size,
             autobox=autobox,

@@ -39,4 +39,9 @@ def _inspect(
             console.print(f"page: {found.page}", markup=False, highlight=False, soft_wrap=True)
 
 
-inspect = with_settings(_inspect, "settings", ("img_size", "val_fraction", "cache", "seed"))
+_SETTINGS = (
+    "img_size", "val_fraction", "cache", "seed",
+    "receptor_channels", "ligand_channels", "grid_resolution", "grid_edge",
+)  # fmt: skip
+
+inspect = with_settings(_inspect, "settings", _SETTINGS)

@@ -324,7 +324,7 @@ class Loader:
         mixed, boxes = mosaic(
             stored.unflatten(0, (-1, 4)),
             boxes.unflatten(0, (-1, 4)),
-            draws.centres[leading].to(self.device),
+            draws.centers[leading].to(self.device),
         )
         made = made.to(self.device)
         return pixels.index_copy(0, made, mixed), rows.index_copy(0, made, boxes)

@@ -29,12 +29,12 @@ class MosaicDraws:
     ----------
     made: bool (n,): the samples that are shown in a mosaic.
     partners: int64 (n, 3): positions of the samples in the other three quarters.
-    centres: float32 (n, 2): down and right, as shares of the sides, from 1/4 to 3/4.
+    centers: float32 (n, 2): down and right, as shares of the sides, from 1/4 to 3/4.
     """
 
     made: torch.Tensor
     partners: torch.Tensor
-    centres: torch.Tensor
+    centers: torch.Tensor
 
 
 def mosaic_draws(num_samples: int, share: float, seed: int, epoch: int) -> MosaicDraws:
@@ -42,12 +42,12 @@ def mosaic_draws(num_samples: int, share: float, seed: int, epoch: int) -> Mosai
     stream = generator(seed, "mosaic", epoch)
     made = torch.rand(num_samples, generator=stream) < share
     partners = torch.randint(num_samples, (num_samples, 3), generator=stream)
-    centres = torch.rand(num_samples, 2, generator=stream)
-    return MosaicDraws(made, partners, _NEAREST + (1 - 2 * _NEAREST) * centres)
+    centers = torch.rand(num_samples, 2, generator=stream)
+    return MosaicDraws(made, partners, _NEAREST + (1 - 2 * _NEAREST) * centers)
 
 
 def mosaic(
-    pixels: torch.Tensor, rows: torch.Tensor, centres: torch.Tensor
+    pixels: torch.Tensor, rows: torch.Tensor, centers: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pictures (b, h, w, c) and their boxes (b, 4 * most, 5) out of four each.
 
@@ -55,20 +55,20 @@ def mosaic(
     ----------
     pixels: (b, 4, h, w, c), uint8 or float32: top left, top right, bottom left, bottom right.
     rows: float32 (b, 4, most, 5), their boxes as rows of `BoxTargets`.
-    centres: float32 (b, 2), as in `MosaicDraws`; moved to the nearest border between pixels.
+    centers: float32 (b, 2), as in `MosaicDraws`; moved to the nearest border between pixels.
     """
     batch, _, height, width, channels = pixels.shape
     sides = torch.tensor([height, width], device=pixels.device)
-    centres = (centres * sides).round().clamp_min(1).minimum(sides - 1) / sides  # (b, 2)
+    centers = (centers * sides).round().clamp_min(1).minimum(sides - 1) / sides  # (b, 2)
     after = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]], device=pixels.device)  # (4, 2)
-    start = after * centres[:, None]  # (b, 4, 2): down, right; where a quarter begins and ends
-    stop = torch.where(after == 1, 1.0, centres[:, None])
+    start = after * centers[:, None]  # (b, 4, 2): down, right; where a quarter begins and ends
+    stop = torch.where(after == 1, 1.0, centers[:, None])
     factor = (stop - start).amax(-1, keepdim=True)  # (b, 4, 1)
-    origin = centres[:, None] - (1 - after) * factor  # where a picture's top left corner comes
+    origin = centers[:, None] - (1 - after) * factor  # where a picture's top left corner comes
 
     # Which picture each point shows, and where in it: along either axis on its own.
     points = [_points(side, pixels.device) for side in (height, width)]
-    beyond = [p >= centres[:, axis, None] for axis, p in enumerate(points)]  # (b, 2 * side)
+    beyond = [p >= centers[:, axis, None] for axis, p in enumerate(points)]  # (b, 2 * side)
     number = 2 * beyond[0].long()[:, :, None] + beyond[1].long()[:, None, :]  # (b, 2h, 2w)
     flat = number.flatten(1)
     at = []

@@ -29,7 +29,7 @@ from hubel.errors import UserError
 __all__ = [
     "MAX_BYTES",
     "NIFTI_SUFFIXES",
-    "Grid",
+    "VoxelGrid",
     "check_nibabel",
     "decode_volume",
     "encode_mask",
@@ -56,7 +56,7 @@ _PLACED = (
 
 
 @dataclass(frozen=True)
-class Grid:
+class VoxelGrid:
     """Where the voxels of a file lie.
 
     Attributes
@@ -72,7 +72,7 @@ class Grid:
     spacing: tuple[float, ...]
     affine: npt.NDArray[np.float64]
 
-    def differs(self, other: "Grid") -> str:
+    def differs(self, other: "VoxelGrid") -> str:
         """How the place of `other`'s voxels differs from this one's, in words; "" where not.
 
         Corners may lie apart by half the shortest side of a voxel: headers are rounded.
@@ -98,7 +98,7 @@ class _Header:
     offset: int
     slope: float
     inter: float
-    grid: Grid
+    grid: VoxelGrid
     turned: Callable[[Array], Array]
     turned_back: Callable[[Array], Array]
     fields: Any
@@ -147,7 +147,7 @@ def encode_mask(mask: npt.NDArray[np.uint8], volume: IO[bytes]) -> bytes:
     return gzip.compress(header.binaryblock + bytes(4) + stored.tobytes(order="F"), mtime=0)
 
 
-def read_grid(file: IO[bytes]) -> Grid:
+def read_grid(file: IO[bytes]) -> VoxelGrid:
     """The grid of the volume in `file`, from its header. Raises `UnreadableSampleError`."""
     with _plain(file) as stream:
         return _guarded(lambda: _header(stream)).grid
@@ -270,7 +270,7 @@ def _header(stream: IO[bytes]) -> _Header:
     sides, spacing = np.zeros(3, int), np.zeros(3)
     sides[orientation[:, 0].astype(int)] = shape[:3]
     spacing[orientation[:, 0].astype(int)] = voxel_sizes(affine)
-    grid = Grid(
+    grid = VoxelGrid(
         tuple(int(side) for side in sides[::-1]),
         channels,
         tuple(float(mm) for mm in spacing[::-1]),

@@ -4,9 +4,10 @@ A grid of 28 × 48³ points is 12 MB and takes one or two milliseconds to make, 
 kilobytes: nothing is worth keeping on disk.
 """
 
+import copy
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,12 @@ import numpy.typing as npt
 import torch
 
 from hubel.data.poses import POSE_CLASSES, Poses
+from hubel.data.sentences import counted
 from hubel.data.source import Array, Source, SourceInfo, UnreadableSampleError
 from hubel.data.store import Problem, Store
 from hubel.errors import UserError
+from hubel.molecules.complexes import Complexes
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.grid import densities, random_rotations
 from hubel.randomness import generator
 
@@ -49,13 +53,13 @@ class PoseSource(Source):
         notes: list[str],
     ) -> None:
         self.path = path
-        complexes = poses.complexes
+        drawing = poses.complexes.drawing
         self.info = SourceInfo(
             format,
             spatial_dims=3,
             classes=POSE_CLASSES,
-            in_channels=complexes.num_channels,
-            size=(complexes.grid.points,) * 3,
+            in_channels=drawing.num_channels,
+            size=drawing.size,
             labels="pose",
         )
         self.poses = poses
@@ -65,6 +69,14 @@ class PoseSource(Source):
         self.groups = receptors
         self.notes = notes
         self._files = list(files)
+
+    def drawn_as(self, drawing: Drawing) -> "PoseSource":
+        """The same poses, seen in other channels or on other points."""
+        assert self.poses is not None  # noqa: S101
+        other = copy.copy(self)
+        other.poses = replace(self.poses, complexes=replace(self.poses.complexes, drawing=drawing))
+        other.info = replace(self.info, in_channels=drawing.num_channels, size=drawing.size)
+        return other
 
     def stamp(self) -> str:
         facts = [self.info.format]
@@ -83,8 +95,8 @@ class PoseSource(Source):
     def decode(self, content: bytes, i: int, in_channels: int | None = None) -> Array:
         """The densities (*size, channels) of pose `i` as it stands."""
         assert self.poses is not None  # noqa: S101
-        if not len(self.poses.complexes.poses.atoms(i)[1]):
-            raise UnreadableSampleError("has no atoms")
+        if not self.poses.complexes.drawn(i).any():
+            raise UnreadableSampleError(_unseen(self.poses.complexes, i))
         grids: Array = _grids(self.poses, np.array([i]), torch.device("cpu"))[0].numpy()
         return grids
 
@@ -125,7 +137,8 @@ class PoseStore:
             side = poses.complexes.grid.points
             raise UserError(
                 f"--img-size {'x'.join(map(str, size))}: poses are drawn on {side}x{side}x{side} "
-                f"points {poses.complexes.grid.resolution:g} Å apart; leave it out"
+                f"points {poses.complexes.grid.resolution:g} Å apart; leave it out, or give "
+                f"--grid-edge and --grid-resolution"
             )
         n = len(poses)
         self.poses = poses
@@ -133,9 +146,10 @@ class PoseStore:
         self.in_channels = poses.complexes.num_channels
         self.pixels: torch.Tensor | None = None
         self.masks: Store | None = None
-        self.readable = np.diff(poses.complexes.poses.starts) > 0
+        self.readable = np.array([poses.complexes.drawn(i).any() for i in range(n)], bool)
         self.problems = [
-            Problem(source.ids[int(i)], "has no atoms") for i in np.flatnonzero(~self.readable)
+            Problem(source.ids[i], _unseen(poses.complexes, i))
+            for i in np.flatnonzero(~self.readable).tolist()
         ]
         digests = [
             hashlib.blake2b(source.content(i), digest_size=16).hexdigest().encode()
@@ -150,7 +164,7 @@ class PoseStore:
         facts.update("\0".join(source.ids).encode())
         self.fingerprint = facts.hexdigest()
         outside = np.array([poses.complexes.outside(i) for i in range(n)])
-        self.notes = []
+        self.notes = _left_out(poses.complexes)
         if outside.any():
             self.notes.append(
                 f"{int(outside.sum())} atoms of {int((outside > 0).sum())} poses lie outside "
@@ -173,6 +187,29 @@ class PoseStore:
         return _grids(self.poses, indices.numpy(), device, draws)
 
 
+def _unseen(complexes: Complexes, i: int) -> str:
+    """Why nothing is seen of pose `i`."""
+    return "has no atom in a channel" if len(complexes.poses.atoms(i)[1]) else "has no atoms"
+
+
+def _left_out(complexes: Complexes) -> list[str]:
+    """Notes about atoms whose types no channel has."""
+    drawing = complexes.drawing
+    parts = (
+        ("pose", complexes.poses, drawing.ligand_channels),
+        ("receptor", complexes.receptors, drawing.receptor_channels),
+    )
+    notes = []
+    for what, molecules, channels in parts:
+        count, names = molecules.undrawn(channels)
+        if count:
+            notes.append(
+                f"left out for want of a channel: {counted(count, 'atom')} of "
+                f"{len(molecules.types):,} in {what}s ({', '.join(names)})"
+            )
+    return notes
+
+
 def _grids(
     poses: Poses,
     ids: npt.NDArray[np.int64],
@@ -184,5 +221,5 @@ def _grids(
         rotations = draws[:, :9].reshape(-1, 3, 3).numpy()
         shifts = (draws[:, 9:] * complexes.grid.edge).numpy()
     viewed = complexes.viewed(ids, rotations, shifts).to(device)
-    grids = densities(viewed.atoms, viewed.centres, complexes.num_channels, complexes.grid)
+    grids = densities(viewed.atoms, viewed.centers, complexes.num_channels, complexes.grid)
     return grids.movedim(1, -1)

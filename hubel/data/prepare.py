@@ -12,10 +12,12 @@ from hubel.data.cache import Progress, open_store
 from hubel.data.folds import fold_splits
 from hubel.data.leaks import Leaks, leaks
 from hubel.data.legend import IGNORED
+from hubel.data.posed import PoseSource
 from hubel.data.source import Source, open_source
 from hubel.data.split import Split, given_split, keep_copies_together, split_source
 from hubel.data.store import Store
 from hubel.errors import UserError
+from hubel.molecules.drawing import Drawing, drawing_of
 from hubel.molecules.sequences import alike_receptors
 from hubel.shapes import format_shape, per_dim
 
@@ -30,6 +32,7 @@ __all__ = [
     "split_to_inspect",
 ]
 
+_OF_ATOMS = ("receptor_channels", "ligand_channels", "grid_resolution", "grid_edge")
 _CORRUPT_SHARE = 0.01  # of a split: more unreadable samples than this stop a fit
 
 
@@ -82,13 +85,35 @@ def input_size(config: FitConfig, spatial_dims: int) -> tuple[int, ...] | None:
     return per_dim(sides, spatial_dims)
 
 
-def open_configured(config: FitConfig, progress: Progress | None) -> tuple[Source, Store]:
-    """The source that `config` names and its pixels."""
+def open_configured(
+    config: FitConfig, progress: Progress | None, drawing: Drawing | None = None
+) -> tuple[Source, Store]:
+    """The source that `config` names and its pixels.
+
+    Poses are drawn as a run's `drawing` says, without one as `config` does.
+    """
     source = open_source(config.data)
+    asked = [name for name in _OF_ATOMS if name in config.changed_from_default()]
+    if isinstance(source, PoseSource):
+        source = source.drawn_as(drawing or _drawing(config))
+    elif asked:
+        raise UserError(
+            f"--{asked[0].replace('_', '-')} says how atoms are drawn, and DATA '{source.name}' "
+            f"has no poses of molecules; leave it out"
+        )
     if config.same_protein < 1:
         source.groups = _proteins(source, config.same_protein)
     size = input_size(config, source.info.spatial_dims)
     return source, open_store(source, size=size, cache=config.cache, progress=progress)
+
+
+def _drawing(config: FitConfig) -> Drawing:
+    return drawing_of(
+        config.receptor_channels,
+        config.ligand_channels,
+        config.grid_resolution,
+        config.grid_edge,
+    )
 
 
 def _proteins(source: Source, identity: float) -> npt.NDArray[np.str_]:
@@ -142,9 +167,17 @@ def prepare_data(config: FitConfig, progress: Progress | None = None) -> Data:
     return _with_leaks(source, store, split, config)
 
 
-def restore_split(config: FitConfig, ids: dict[str, list[str]], progress: Progress | None) -> Data:
-    """The same data with the split that a run recorded. Raises `UserError` if ids are missing."""
-    source, store = open_configured(config, progress)
+def restore_split(
+    config: FitConfig,
+    ids: dict[str, list[str]],
+    drawing: Drawing | None,
+    progress: Progress | None,
+) -> Data:
+    """The same data with the split and the drawing that a run recorded.
+
+    Raises `UserError` if ids are missing.
+    """
+    source, store = open_configured(config, progress, drawing)
     arrays = positions_of(source, ids)
     split = Split(arrays["train"], arrays["val"], arrays["test"], [])
     return _with_leaks(source, store, split, config)

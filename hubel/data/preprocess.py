@@ -12,6 +12,7 @@ from hubel.data.resize import resize
 from hubel.data.source import Array
 from hubel.data.store import Store
 from hubel.errors import UserError
+from hubel.molecules.drawing import Drawing
 
 if TYPE_CHECKING:
     from torchvision.transforms import v2
@@ -30,12 +31,14 @@ class Preprocess:
     size: spatial size of the network's input, in pixels or voxels.
     mean, std: per channel, on the 0..1 scale (on the values' own scale for float data).
     scale: what a stored value is divided by: 255 for uint8, 1 for float data.
+    drawing: how atoms become the input, where the samples are poses.
     """
 
     size: tuple[int, ...]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     scale: float = 255.0
+    drawing: Drawing | None = None
 
     @property
     def in_channels(self) -> int:
@@ -91,7 +94,9 @@ class Preprocess:
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `from_json` reads it back."""
+        drawn = {} if self.drawing is None else {"drawing": self.drawing.to_json()}
         return {
+            **drawn,
             "size": list(self.size),
             "mean": list(self.mean),
             "std": list(self.std),
@@ -101,8 +106,13 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "Preprocess":
-        """From `to_json`'s dictionary."""
-        return cls(tuple(data["size"]), tuple(data["mean"]), tuple(data["std"]), data["scale"])
+        """From `to_json`'s dictionary.
+
+        Poses of runs from before drawings could be chosen have none, and were drawn as by default.
+        """
+        drawing = Drawing.from_json(data["drawing"]) if "drawing" in data else None
+        size, mean, std = (tuple(data[name]) for name in ("size", "mean", "std"))
+        return cls(size, mean, std, data["scale"], drawing)
 
 
 def fit_preprocess(store: Store, train: npt.NDArray[np.int64]) -> Preprocess:
@@ -112,7 +122,7 @@ def fit_preprocess(store: Store, train: npt.NDArray[np.int64]) -> Preprocess:
     """
     if isinstance(store, PoseStore):
         nothing, one = (0.0,) * store.in_channels, (1.0,) * store.in_channels
-        return Preprocess(store.size, nothing, one, scale=1.0)
+        return Preprocess(store.size, nothing, one, 1.0, store.poses.complexes.drawing)
     sums = torch.zeros(2, store.in_channels, dtype=torch.float64)
     count = 0
     scale = 255.0

@@ -50,12 +50,12 @@ def contributions(scorer: Scorer, complexes: Complexes, i: int, method: str) -> 
         found = torch.cat(parts)
     else:
         there = viewed.to(scorer.device)
-        grids = densities(there.atoms, there.centres, complexes.num_channels, complexes.grid)
+        grids = densities(there.atoms, there.centers, complexes.num_channels, complexes.grid)
         with torch.enable_grad():
             grids.requires_grad_()
             log_odds = scorer.task.log_odds(scorer.model(grids)).sum()
             (gradient,) = torch.autograd.grad(log_odds, grids)
-        found = atom_sums(there.atoms, there.centres, gradient, complexes.grid).cpu()
+        found = atom_sums(there.atoms, there.centers, gradient, complexes.grid).cpu()
     values, numbers = found.double().numpy(), viewed.numbers.numpy()
     in_pose = viewed.in_pose.numpy()
     pose = np.zeros(len(complexes.poses.atoms(i)[1]))

@@ -22,9 +22,10 @@ import numpy as np
 
 from hubel.data.poses import GOOD_RMSD
 from hubel.data.sentences import counted
+from hubel.docking.orphans import end_with_parent
 from hubel.docking.ranked import RankedLigand, RankedPose, read_ranked, write_ranked
 from hubel.docking.request import DockRequest
-from hubel.docking.site import Entry, Site, entries_of, open_site
+from hubel.docking.site import DockEntry, Site, entries_of, open_site
 from hubel.errors import UserError
 from hubel.molecules.receptors import write_receptor
 from hubel.runs import write_atomic
@@ -64,12 +65,12 @@ class Docked:
 
     def to_json(self) -> dict[str, Any]:
         """{output, receptor, box, ligands, found, notes}, JSON-ready."""
-        centre, size, origin = self.box
+        center, size, origin = self.box
         return {
             "output": str(self.folder),
             "report": str(self.report),
             "receptor": self.receptor,
-            "box": {"center": list(centre), "size": list(size), "origin": origin},
+            "box": {"center": list(center), "size": list(size), "origin": origin},
             "ligands": [ligand.to_json() for ligand in self.ligands],
             "notes": list(self.notes),
             **self.found(),
@@ -121,7 +122,7 @@ def dock(
     # Only now, when nothing of the request is at fault any more, is the folder taken.
     kept.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / "request.json", json.dumps(known, indent=1) + "\n")
-    for note in (*site.receptor.notes, *site.prepared.notes):
+    for note in site.receptor_notes:
         report({"note": f"receptor: {note}"})
     report({"stage": "docking", "count": len(entries) - len(left), "total": len(entries)})
     ready = len(entries) - len(left)
@@ -139,7 +140,7 @@ def dock(
         site.receptor.name,
         (site.box.center, site.box.size, site.box.origin),
         found,
-        (*(f"receptor: {n}" for n in (*site.receptor.notes, *site.prepared.notes)), *notes),
+        (*(f"receptor: {n}" for n in site.receptor_notes), *notes),
     )
     write_atomic(folder / "ranking.csv", _table(found))
     write_atomic(folder / "ranking.json", json.dumps(docked.to_json(), indent=1) + "\n")
@@ -173,14 +174,14 @@ def _check_folder(folder: Path, known: dict[str, Any]) -> None:
 
 
 def _facts(known: dict[str, Any]) -> dict[str, Any]:
-    """The settings with the files' digests in place of their names."""
+    """The settings that are not left to be None, files' digests in place of their names."""
     digests = known.get("sha256", {})
     named = {k: digests.get(v, v) if isinstance(v, str) else v for k, v in known.items()}
-    return {k: v for k, v in named.items() if k != "sha256"}
+    return {k: v for k, v in named.items() if k != "sha256" and v is not None}
 
 
 def _each(
-    request: DockRequest, site: Site, left: list[Entry], workers: int
+    request: DockRequest, site: Site, left: list[DockEntry], workers: int
 ) -> Iterator[RankedLigand]:
     """The ligands as they are done."""
     if workers == 1:
@@ -210,6 +211,7 @@ _worker: dict[str, Any] = {}
 
 
 def _begin_worker(request: DockRequest, cpu: int) -> None:
+    end_with_parent()
     _worker["site"] = open_site(request, cpu)
     _worker["entries"] = {entry.ligand.entry: entry for entry in entries_of(request)[0]}
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from hubel.docking.box import Box
-from hubel.docking.ligand import Poses, PreparedLigand, prepare_ligand
+from hubel.docking.ligand import PreparedLigand, VinaPoses, prepare_ligand
 from hubel.docking.receptor import PreparedReceptor
 from hubel.errors import UserError
 from hubel.molecules.extra import extra
@@ -60,7 +60,9 @@ class VinaSearch:
             self._vina.set_receptor(str(path))
         self._vina.compute_vina_maps(center=list(box.center), box_size=list(box.size))
 
-    def dock(self, ligand: PreparedLigand, *, exhaustiveness: int = 8, num_poses: int = 9) -> Poses:
+    def dock(
+        self, ligand: PreparedLigand, *, exhaustiveness: int = 8, num_poses: int = 9
+    ) -> VinaPoses:
         """At most `num_poses` poses at least 1 Å apart, best first.
 
         Bond lengths, angles and rings stay as they are in the ligand; what turns are the
@@ -96,7 +98,7 @@ class VinaSearch:
         """
         return np.array([self._at(molecule, c)[1].score()[0] for c in _conformers(molecule)])
 
-    def minimise(self, molecule: "Mol") -> Poses:
+    def minimise(self, molecule: "Mol") -> VinaPoses:
         """Each conformer of `molecule` at the nearest minimum of Vina's score, in their order.
 
         Vina descends on interpolated energies; where that leads to a worse score than before, the

@@ -20,7 +20,7 @@ from hubel.molecules.extra import extra
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-__all__ = ["Poses", "PreparedLigand", "prepare_ligand"]
+__all__ = ["PreparedLigand", "VinaPoses", "prepare_ligand"]
 
 Places = npt.NDArray[np.float64]
 
@@ -29,7 +29,7 @@ _MORE_TYPES = {34: "Se", 5: "C"}
 
 
 @dataclass(frozen=True)
-class Poses:
+class VinaPoses:
     """Poses of one ligand, best first where a search made them.
 
     `molecule` has one conformer for each pose, numbered from 0, with the atoms and bonds of the
@@ -57,7 +57,7 @@ class PreparedLigand:
     num_rotors: int
     notes: tuple[str, ...]
 
-    def poses(self, text: str, affinities: npt.NDArray[np.float64]) -> Poses:
+    def poses(self, text: str, affinities: npt.NDArray[np.float64]) -> VinaPoses:
         """The molecule in the poses of PDBQT `text`, one MODEL each or a single one without."""
         chem, geometry = extra("rdkit.Chem", "docking"), extra("rdkit.Geometry", "docking")
         start = self.molecule.GetConformer().GetPositions()
@@ -73,7 +73,7 @@ class PreparedLigand:
             for atom, (x, y, z) in enumerate(moved.tolist()):
                 conformer.SetAtomPosition(atom, geometry.Point3D(x, y, z))
             molecule.AddConformer(conformer, assignId=True)
-        return Poses(molecule, affinities)
+        return VinaPoses(molecule, affinities)
 
 
 def prepare_ligand(molecule: "Mol", conformer: int = -1) -> PreparedLigand:

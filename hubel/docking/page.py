@@ -6,7 +6,7 @@ import numpy as np
 
 from hubel.docking.ranked import CheckFacts, RankedLigand, RankedPose
 from hubel.docking.site import Site
-from hubel.report.docking import Box, DockedLigand, Docking, Pose, Verdict
+from hubel.report.docking import DockedLigand, Docking, Pose, SearchBox, Verdict
 from hubel.report.molecule_view import Molecule
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _METHODS = {
 def page_of(docked: "Docked", site: Site, versions: dict[str, str]) -> Docking:
     """The page's data."""
     request = docked.request
-    centre, size, origin = docked.box
+    center, size, origin = docked.box
     settings: dict[str, object] = {
         "Scorer": "Vina alone" if site.scorer is None else site.scorer.name,
         "Box": origin,
@@ -55,7 +55,7 @@ def page_of(docked: "Docked", site: Site, versions: dict[str, str]) -> Docking:
         receptor=docked.receptor,
         pocket=pocket,
         ligands=tuple(_ligand(one, crystal, len(labels)) for one in docked.ligands),
-        box=Box(centre, size),
+        box=SearchBox(center, size),
         notes=docked.notes,
         settings=settings,
         contributions=_METHODS[shown],

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["AMINO_ACIDS", "Site", "count_hydrogens", "place_hydrogens"]
+__all__ = ["AMINO_ACIDS", "PolarAtom", "count_hydrogens", "place_hydrogens"]
 
 Places = npt.NDArray[np.float64]
 
@@ -46,7 +46,7 @@ _LENGTHS = {"N": 1.01, "O": 0.97, "S": 1.34}
 
 
 @dataclass(frozen=True)
-class Site:
+class PolarAtom:
     """An N, O or S and what is around it.
 
     `neighbours` (k, 3) are the heavy atoms bonded to it, Å, and `elements` their k symbols;
@@ -67,24 +67,24 @@ class Site:
     his_metal: bool = False
 
 
-def count_hydrogens(site: Site) -> tuple[int, bool]:
+def count_hydrogens(atom: PolarAtom) -> tuple[int, bool]:
     """The number of hydrogens, and whether they lie in the plane of their neighbours."""
-    if site.residue in AMINO_ACIDS:
-        return _of_amino_acid(site)
-    return _by_geometry(site)
+    if atom.residue in AMINO_ACIDS:
+        return _of_amino_acid(atom)
+    return _by_geometry(atom)
 
 
-def _of_amino_acid(site: Site) -> tuple[int, bool]:
-    bonded = len(site.neighbours)
-    if site.name == "N":
+def _of_amino_acid(atom: PolarAtom) -> tuple[int, bool]:
+    bonded = len(atom.neighbours)
+    if atom.name == "N":
         # One neighbour: the chain begins here, or what is before was not seen.
-        ends = bonded == 1 or (site.residue == "PRO" and bonded == 2)
+        ends = bonded == 1 or (atom.residue == "PRO" and bonded == 2)
         return (4 - bonded, False) if ends else (max(0, 3 - bonded), True)
-    key = (site.residue, site.name)
-    if site.residue == "HIS" and site.name in ("ND1", "NE2"):
+    key = (atom.residue, atom.name)
+    if atom.residue == "HIS" and atom.name in ("ND1", "NE2"):
         # Neutral, with the hydrogen on NE2 unless a metal is there.
-        return int((site.name == "ND1") == site.his_metal and not site.on_metal), True
-    if site.residue == "CYS" and (bonded > 1 or site.on_metal):
+        return int((atom.name == "ND1") == atom.his_metal and not atom.on_metal), True
+    if atom.residue == "CYS" and (bonded > 1 or atom.on_metal):
         return 0, False
     if key == ("LYS", "NZ") or key == ("SER", "OG") or key == ("THR", "OG1"):
         # A modified end (an imine, a sugar on it) leaves less room.
@@ -92,20 +92,20 @@ def _of_amino_acid(site: Site) -> tuple[int, bool]:
     return _SIDE_CHAIN_HYDROGENS.get(key, 0), key in _FLAT
 
 
-def _by_geometry(site: Site) -> tuple[int, bool]:
-    bonded = len(site.neighbours)
-    if site.on_metal:
+def _by_geometry(atom: PolarAtom) -> tuple[int, bool]:
+    bonded = len(atom.neighbours)
+    if atom.on_metal:
         return 0, False
     if bonded == 0:
-        return (2, False) if site.element == "O" else (3 * (site.element == "N"), False)
-    lengths = np.linalg.norm(site.neighbours - site.place, axis=1)
+        return (2, False) if atom.element == "O" else (3 * (atom.element == "N"), False)
+    lengths = np.linalg.norm(atom.neighbours - atom.place, axis=1)
     shortest = float(lengths.min())
-    if site.element == "O":
+    if atom.element == "O":
         # C=O 1.19 to 1.27 (1.25 in a carboxylate), C-OH 1.30 to 1.43; acids of P and S are ions.
-        single = site.elements[0] == "C" and shortest > 1.29
+        single = atom.elements[0] == "C" and shortest > 1.29
         return (1, False) if bonded == 1 and single else (0, False)
-    if site.element == "S":
-        thiol = bonded == 1 and site.elements == ("C",) and shortest > 1.74
+    if atom.element == "S":
+        thiol = bonded == 1 and atom.elements == ("C",) and shortest > 1.74
         return int(thiol), False
     if bonded == 1:
         if shortest < 1.22:  # a nitrile
@@ -113,38 +113,38 @@ def _by_geometry(site: Site) -> tuple[int, bool]:
         return (2, True) if shortest < 1.42 else (3, False)
     if bonded > 2:
         return 0, True
-    if site.ring in (5, 6):
+    if atom.ring in (5, 6):
         # A ring's angle at N is wider by 4 to 6 degrees where a hydrogen is.
-        first, second = site.neighbours - site.place
+        first, second = atom.neighbours - atom.place
         cosine = first @ second / (np.linalg.norm(first) * np.linalg.norm(second))
         angle = float(np.degrees(np.arccos(cosine)))
         if shortest > 1.44:  # saturated
             return 1, False
-        return (1, True) if angle > (121.0 if site.ring == 6 else 106.7) else (0, True)
+        return (1, True) if angle > (121.0 if atom.ring == 6 else 106.7) else (0, True)
     return (1, True) if shortest > 1.30 else (0, True)
 
 
-def place_hydrogens(site: Site, count: int, flat: bool) -> Places:
+def place_hydrogens(atom: PolarAtom, count: int, flat: bool) -> Places:
     """Where they stand, (count, 3) in Å: away from the neighbours, at usual lengths and angles."""
     if count == 0:
         return np.empty((0, 3))
-    length = _LENGTHS[site.element]
-    units = [_unit(v) for v in site.neighbours - site.place]
+    length = _LENGTHS[atom.element]
+    units = [_unit(v) for v in atom.neighbours - atom.place]
     if len(units) >= 2:
         away = _unit(-np.sum(units, axis=0), otherwise=_across(units[0]))
         if count == 1:
-            return (site.place + length * away)[None]
+            return (atom.place + length * away)[None]
         side = _unit(np.cross(units[0], units[1]), otherwise=_across(units[0]))
         half = _TETRAHEDRAL / 2
         directions = [np.cos(half) * away + sign * np.sin(half) * side for sign in (1, -1)]
-        return site.place + length * np.array(directions)
+        return atom.place + length * np.array(directions)
     axis = units[0] if units else np.array([0.0, 0.0, 1.0])
-    reference = site.seconds[0] - site.neighbours[0] if len(site.seconds) else _across(axis)
+    reference = atom.seconds[0] - atom.neighbours[0] if len(atom.seconds) else _across(axis)
     first = _unit(reference - (reference @ axis) * axis, otherwise=_across(axis))
     second = np.cross(axis, first)
     angle = _TRIGONAL if flat else _TETRAHEDRAL
     turns: Sequence[float] = (180.0, 0.0) if flat else (180.0, 60.0, -60.0)
-    return site.place + length * np.array(
+    return atom.place + length * np.array(
         [
             np.cos(angle) * axis + np.sin(angle) * (np.cos(turn) * first + np.sin(turn) * second)
             for turn in np.radians(turns[:count])

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from hubel.docking.polar_hydrogens import AMINO_ACIDS, Site, count_hydrogens, place_hydrogens
+from hubel.docking.polar_hydrogens import AMINO_ACIDS, PolarAtom, count_hydrogens, place_hydrogens
 from hubel.errors import UserError, printable
 from hubel.molecules.extra import extra
 
@@ -104,11 +104,11 @@ def prepare_receptor(structure: "gemmi.Structure") -> PreparedReceptor:
             untyped[atom.element] += 1
             kind = "Zn" if extra("gemmi", "a receptor").Element(atom.element).is_metal else "C"
         if atom.element in ("N", "O", "S"):
-            site = _site(i, atoms, places, bonds, i in metals, atom.key in metal_on_ne2)
+            polar = _polar_atom(i, atoms, places, bonds, i in metals, atom.key in metal_on_ne2)
             if atom.key not in own_hydrogens:
-                hydrogens = place_hydrogens(site, *count_hydrogens(site))
+                hydrogens = place_hydrogens(polar, *count_hydrogens(polar))
                 guessed[atom.residue] += atom.residue not in AMINO_ACIDS | _WATERS
-            lone_pair = len(site.neighbours) < 3 and not site.on_metal
+            lone_pair = len(polar.neighbours) < 3 and not polar.on_metal
             if atom.element == "N" and len(hydrogens) == 0 and lone_pair:
                 kind = "NA"
         elif atom.name in _AROMATIC.get(atom.residue, ()):
@@ -121,7 +121,7 @@ def prepare_receptor(structure: "gemmi.Structure") -> PreparedReceptor:
         pdbqt="\n".join(lines) + "\nTER\n",
         places=places[heavy],
         elements=tuple(atoms[i].element for i in heavy),
-        notes=tuple(_notes(left_out, guessed, untyped, atoms)),
+        notes=tuple(_notes(left_out, guessed, untyped, atoms, len(own_hydrogens))),
     )
 
 
@@ -187,20 +187,20 @@ def _bonds(atoms: list[_Atom], places: npt.NDArray[np.float64]) -> tuple[list[li
     return bonds, metals
 
 
-def _site(
+def _polar_atom(
     i: int,
     atoms: list[_Atom],
     places: npt.NDArray[np.float64],
     bonds: list[list[int]],
     on_metal: bool,
     his_metal: bool,
-) -> Site:
+) -> PolarAtom:
     def heavy(j: int) -> list[int]:
         return [k for k in bonds[j] if atoms[k].element != "H"]
 
     near = heavy(i)
     seconds = [k for k in heavy(near[0]) if k != i] if near else []
-    return Site(
+    return PolarAtom(
         element=atoms[i].element,
         name=atoms[i].name,
         residue=atoms[i].residue,
@@ -235,10 +235,17 @@ def _line(serial: int, atom: _Atom, name: str, place: npt.NDArray[np.float64], k
 
 
 def _notes(
-    left_out: Counter[str], guessed: Counter[str], untyped: Counter[str], atoms: Iterable[_Atom]
+    left_out: Counter[str],
+    guessed: Counter[str],
+    untyped: Counter[str],
+    atoms: Iterable[_Atom],
+    with_hydrogens: int,
 ) -> Iterable[str]:
     for what, count in left_out.items():
         yield f"{count} atoms {what} were left out"
+    if with_hydrogens:
+        residues = len({atom.key for atom in atoms})
+        yield f"{with_hydrogens} of {residues} residues keep the hydrogens of the file"
     waters = len({atom.key for atom in atoms if atom.residue in _WATERS})
     if waters:
         yield f"{waters} waters are part of the receptor"

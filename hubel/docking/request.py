@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from hubel.errors import UserError
+from hubel.python_file import file_sha256, is_own_file
 
 __all__ = ["CONTRIBUTIONS", "DockRequest"]
 
@@ -22,6 +23,8 @@ class DockRequest:
     receptor: a PDB or mmCIF file.
     ligands: a file of ligands; None where poses are given.
     scorer: a run of `rank_poses`, or a file of published weights; None ranks by Vina alone.
+    model: "file.py:NAME" where the run learned a network of the person's own: a run alone may not
+        have a file executed.
     center, size: the box's middle and sides in Å; None where it is found otherwise.
     autobox: a file whose first ligand the box is put around.
     pocket: the box is put around the largest pocket.
@@ -38,6 +41,7 @@ class DockRequest:
     receptor: str
     ligands: str | None = None
     scorer: str | None = None
+    model: str | None = None
     center: tuple[float, float, float] | None = None
     size: tuple[float, float, float] | None = None
     autobox: str | None = None
@@ -70,6 +74,11 @@ class DockRequest:
             )
         if self.size is not None and self.center is None:
             raise UserError("--size is of the box about --center: give that too, or leave it out")
+        if self.model is not None and self.scorer is None:
+            raise UserError(
+                f"--model '{self.model}' is of the run that scores: give that as --scorer too, or "
+                f"leave it out"
+            )
         if self.contributions not in CONTRIBUTIONS:
             raise UserError(
                 f"--contributions '{self.contributions}' is not known: {', '.join(CONTRIBUTIONS)}"
@@ -87,18 +96,23 @@ class DockRequest:
     def to_json(self) -> dict[str, Any]:
         """All settings, and of each file its sha256: equal ones give equal results."""
         files = (self.receptor, self.ligands, self.autobox, self.poses, self.crystal, self.scorer)
+        digests = {name: _digest(Path(name)) for name in files if name is not None}
+        if self.model is not None and is_own_file(self.model):
+            digests[self.model] = file_sha256(self.model)
         return {
             **asdict(self),
             "center": None if self.center is None else list(self.center),
             "size": None if self.size is None else list(self.size),
             "without": list(self.without),
-            "sha256": {name: _digest(Path(name)) for name in files if name is not None},
+            "sha256": digests,
         }
 
 
 def _digest(path: Path) -> str:
-    """Of a file; of a run its network's, and that of its result, which holds the consensus."""
-    names = ("model.safetensors", "result.json")
+    """Of a file; of a run its network's and those of what it sees and of its result, which holds
+    the consensus.
+    """
+    names = ("model.safetensors", "preprocess.json", "result.json")
     files = [path / name for name in names] if path.is_dir() else [path]
     try:
         digests = []

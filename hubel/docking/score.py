@@ -1,6 +1,7 @@
 """Poses scored by a network: a trained run's, or one of gnina's published ones."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
@@ -15,6 +16,7 @@ from hubel.metrics.consensus import Consensus
 from hubel.models import Model, ModelSpec, build
 from hubel.models.gnina import published_weights
 from hubel.molecules.complexes import Complexes, Viewed
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.grid import densities, random_rotations
 from hubel.randomness import generator
 from hubel.runs import RunFolder
@@ -58,6 +60,7 @@ class Scorer:
     model: in evaluation mode, float32.
     consensus: how its score and a docking score make one; None where that is not known.
     knows_affinity: whether it learned affinities.
+    drawing: how it learned to see atoms; complexes that it scores are to be drawn so.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Scorer:
     device: torch.device
     consensus: Consensus | None
     knows_affinity: bool
+    drawing: Drawing = field(default_factory=Drawing)
 
     def score(self, complexes: Complexes, orientations: int, seed: int) -> NetworkScores:
         """Of all poses: the first time as they stand, then each turned at random.
@@ -90,43 +94,54 @@ class Scorer:
     def outputs(self, complexes: Complexes, viewed: Viewed) -> torch.Tensor:
         """The network's (n, …) for the poses of `viewed`, on the CPU."""
         viewed = viewed.to(self.device)
-        grids = densities(viewed.atoms, viewed.centres, complexes.num_channels, complexes.grid)
+        grids = densities(viewed.atoms, viewed.centers, complexes.num_channels, complexes.grid)
         output: torch.Tensor = self.model(grids).float().cpu()
         return output
 
 
-def load_scorer(where: str | Path, device: torch.device | None = None) -> Scorer:
+def load_scorer(
+    where: str | Path, device: torch.device | None = None, model: str | None = None
+) -> Scorer:
     """The network of a run folder, or of a file with weights that gnina's authors published.
+
+    `model` is the `file.py:NAME` that a run's network is from, if it is from a person's own file:
+    never executed because a run says so, nor where it is not as it was in training.
 
     Raises `UserError` where there is neither, or the run has learned something else.
     """
     device = device or torch.device("cpu")
     path = Path(where)
     if path.is_dir():
-        return _of_run(path, device)
+        return _of_run(path, device, model)
+    if model is not None:
+        raise UserError(
+            f"--model '{model}' is of a run of your own network, and --scorer '{path}' is none: "
+            f"give the run's folder, or leave --model out"
+        )
     weights = read_weights(path, option="--scorer").tensors
+    _refuse_other_channels(weights, path)
     task = cast(AnswersPose, TASKS["rank_poses"])
     refusals = []
     for name in _PUBLISHED:
-        model = build(ModelSpec(name, 28, 3, (48, 48, 48)))
+        network = build(ModelSpec(name, 28, 3, (48, 48, 48)))
         try:
-            model.load_state_dict(published_weights(weights, model))
+            network.load_state_dict(published_weights(weights, network))
         except ValueError as error:
             refusals.append(f"{name}: {error}")
             continue
         if not all(bool(tensor.isfinite().all()) for tensor in weights.values()):
             raise UserError(f"--scorer '{path}' has weights that are NaN or infinite")
         said = f"{name}, {path.name}"
-        return Scorer(said, model.eval().to(device), task, device, None, knows_affinity=True)
+        return Scorer(said, network.eval().to(device), task, device, None, knows_affinity=True)
     raise UserError(
         f"--scorer '{path}' fits none of gnina's networks ({'; '.join(refusals)}); give a run of "
         f"hubel fit --task rank_poses, or published weights"
     )
 
 
-def _of_run(path: Path, device: torch.device) -> Scorer:
+def _of_run(path: Path, device: torch.device, model: str | None) -> Scorer:
     run = RunFolder.open(path)
-    trained = load_trained(run)
+    trained = load_trained(run, model)
     if trained.task.answer != "pose":
         raise UserError(
             f"--scorer '{path}' has learned --task {trained.task.name}; give a run of hubel fit "
@@ -140,4 +155,17 @@ def _of_run(path: Path, device: torch.device) -> Scorer:
         device,
         Consensus.of_run(metrics, path),
         bool(metrics.get("knows_affinity")),
+        trained.preprocess.drawing or Drawing(),
     )
+
+
+def _refuse_other_channels(weights: Mapping[str, torch.Tensor], path: Path) -> None:
+    """A file of weights says nothing of channels: only the published ones are known."""
+    first = next((tensor for tensor in weights.values() if tensor.ndim == 5), None)
+    known = Drawing().num_channels
+    if first is not None and first.shape[1] != known:
+        raise UserError(
+            f"--scorer '{path}' takes {first.shape[1]} channels, and a file of weights does not "
+            f"say which atoms are in them: of files those of gnina's published {known} channels "
+            f"are known; give the folder of a run of hubel fit, which keeps its own"
+        )

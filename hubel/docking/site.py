@@ -23,6 +23,7 @@ from hubel.engine import pick_device
 from hubel.errors import UserError, printable
 from hubel.metrics.consensus import standardised
 from hubel.molecules.complexes import Complexes, Molecules
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.extra import extra
 from hubel.molecules.grid_loops import compiled_loops
 from hubel.molecules.ligands import Ligand, embedded, read_ligands
@@ -32,27 +33,28 @@ from hubel.molecules.rmsd import pose_rmsd
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
 
-__all__ = ["Entry", "Site", "entries_of", "open_site"]
+__all__ = ["DockEntry", "Site", "entries_of", "open_site"]
 
+_LEFT_OUT = "left out by the scorer for want of a channel"
 _MARGIN = 8.0  # Å about given poses, which Vina scores inside the box only
 
 
 @dataclass(frozen=True)
-class Entry:
+class DockEntry:
     """One ligand to dock, or with its poses: `molecule` then has a conformer for each."""
 
     ligand: Ligand
     molecule: "Mol | None" = None
 
 
-def entries_of(request: DockRequest) -> tuple[list[Entry], list[str]]:
+def entries_of(request: DockRequest) -> tuple[list[DockEntry], list[str]]:
     """The ligands that `request` names, and notes about those that were passed over.
 
     Poses of one name and structure are one ligand's. Raises `UserError` where there are none.
     """
     if request.ligands is not None:
         found = read_ligands(request.ligands)
-        return [Entry(ligand) for ligand in found], _notes(found, request.ligands)
+        return [DockEntry(ligand) for ligand in found], _notes(found, request.ligands)
     assert request.poses is not None  # noqa: S101
     found = read_ligands(request.poses)
     grouped: dict[tuple[str, str], list[Ligand]] = {}
@@ -70,7 +72,7 @@ def entries_of(request: DockRequest) -> tuple[list[Entry], list[str]]:
     entries = []
     for number, poses in enumerate(grouped.values(), 1):
         first = dataclasses.replace(poses[0], entry=number)
-        entries.append(Entry(first, _joined([pose.mol for pose in poses])))
+        entries.append(DockEntry(first, _joined([pose.mol for pose in poses])))
     told = f"{counted(len(found), 'pose')} of {counted(len(entries), 'ligand')}"
     return entries, [told, *_notes(found, request.poses)]
 
@@ -109,7 +111,19 @@ class Site:
     crystal: "Mol | None"
     cpu: int
 
-    def ranked(self, entry: Entry) -> RankedLigand:
+    @property
+    def drawing(self) -> Drawing:
+        """How the scorer sees atoms."""
+        return Drawing() if self.scorer is None else self.scorer.drawing
+
+    @property
+    def receptor_notes(self) -> tuple[str, ...]:
+        """What was done to the receptor, and what of it the scorer does not see."""
+        count, names = self._receptor_atoms.undrawn(self.drawing.receptor_channels)
+        unseen = f"{_LEFT_OUT}: {counted(count, 'atom')} ({', '.join(names)})"
+        return (*self.receptor.notes, *self.prepared.notes, *([unseen] if count else []))
+
+    def ranked(self, entry: DockEntry) -> RankedLigand:
         """The poses of one ligand, best first; a fault of the ligand's is told in `error`."""
         started = time.perf_counter()
         ligand, error = entry.ligand, None
@@ -131,7 +145,7 @@ class Site:
             time.perf_counter() - started, molecule,
         )  # fmt: skip
 
-    def _ranked(self, entry: Entry) -> "tuple[tuple[RankedPose, ...], Mol, tuple[str, ...]]":
+    def _ranked(self, entry: DockEntry) -> "tuple[tuple[RankedPose, ...], Mol, tuple[str, ...]]":
         request, ligand = self.request, entry.ligand
         notes: list[str] = []
         if entry.molecule is not None:
@@ -154,6 +168,14 @@ class Site:
         complexes = self._complexes(molecule, ligand)
         scores, consensus = None, None
         if self.scorer is not None:
+            count, names = complexes.poses.undrawn(self.drawing.ligand_channels)
+            if not complexes.drawn(0).any():
+                raise UserError(
+                    f"the scorer has a channel for none of its atoms ({', '.join(names)})"
+                )
+            if count:
+                each = counted(count // len(complexes), "atom")
+                notes.append(f"{_LEFT_OUT}: {each} ({', '.join(names)})")
             scores = self.scorer.score(complexes, request.orientations, request.seed)
             consensus = _consensus(self.scorer, scores, energies)
         outside = [complexes.outside(i) for i in range(len(complexes))]
@@ -219,13 +241,18 @@ class Site:
         moved.GetConformer().SetPositions(places - places.mean(axis=0) + self.box.center)
         return moved
 
+    @property
+    def _receptor_atoms(self) -> Molecules:
+        return Molecules.of([(self.receptor.places, self.receptor.types.astype(np.uint8))])
+
     def _complexes(self, molecule: "Mol", ligand: Ligand) -> Complexes:
         types = ligand.types.astype(np.uint8)
         places = heavy_places(molecule, ligand.heavy)
         return Complexes(
-            Molecules.of([(self.receptor.places, self.receptor.types.astype(np.uint8))]),
+            self._receptor_atoms,
             Molecules.of([(pose, types) for pose in places]),
             np.zeros(len(places), np.int64),
+            self.drawing,
         )
 
 
@@ -234,10 +261,10 @@ def open_site(request: DockRequest, cpu: int) -> Site:
     for package in ("vina", "meeko"):  # missing, they are nothing that a ligand is at fault for
         extra(package, "docking")
     receptor = read_receptor(request.receptor, request.keep_waters, request.without)
-    prepared = prepare_receptor(receptor.structure)
+    prepared = prepare_receptor(receptor.with_hydrogens)
     scorer = None
     if request.scorer is not None:
-        scorer = load_scorer(request.scorer, pick_device(request.device))
+        scorer = load_scorer(request.scorer, pick_device(request.device), request.model)
         compiled_loops()
     crystal = None
     if request.crystal is not None:

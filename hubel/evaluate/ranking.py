@@ -13,7 +13,7 @@ from hubel.errors import UserError
 from hubel.evaluate.notes import widthless_intervals
 from hubel.evaluate.plain import lists, tuples
 from hubel.evaluate.result import Interval
-from hubel.metrics.consensus import Consensus
+from hubel.metrics.consensus import Consensus, fully_scored
 from hubel.metrics.ranking import ligand_auc, roc_auc, roc_auc_interval, top_good
 from hubel.stats import bootstrap_interval
 
@@ -21,14 +21,17 @@ __all__ = [
     "CONSENSUS",
     "DOCKING",
     "NETWORK",
+    "NETWORK_COMPARED",
+    "JudgedLigand",
     "PoseScores",
-    "RankedLigand",
     "RankingEvaluation",
     "ScorerFigures",
     "evaluate_ranking",
 ]
 
 NETWORK, DOCKING, CONSENSUS = "network", "docking score", "consensus"
+NETWORK_COMPARED = "network, same ligands"
+"""The network on the ligands that the docking scores can rank, where these are not all."""
 
 FloatArray = npt.NDArray[np.float64]
 _CURVE_POINTS = 200
@@ -59,9 +62,9 @@ class ScorerFigures:
 
 
 @dataclass(frozen=True)
-class RankedLigand:
+class JudgedLigand:
     """One ligand: its poses, and at which place each scorer has the first good one, None where
-    there is none; the docking's and the consensus's are None where there are no docking scores.
+    there is none; the docking's and the consensus's are None where a docking score is missing.
     """
 
     name: str
@@ -83,7 +86,7 @@ class PoseScores:
     network: the network's log odds of a good pose, mean over orientations; `spread` is their
         standard deviation, 0 of one orientation.
     docking: in kcal/mol, NaN where there is none.
-    consensus: log odds, None where there is none.
+    consensus: log odds, NaN where the ligand lacks a docking score; None where there is none.
     """
 
     ids: tuple[str, ...]
@@ -118,9 +121,13 @@ class RankingEvaluation:
     n, num_good: poses judged, and good ones among them.
     num_ligands, with_good: ligands, and those that have a good pose: no scorer finds one for the
         others.
+    num_unscored: poses that have no docking score.
+    num_compared: ligands whose poses all have one, which alone the docking scores and the
+        consensus are judged on.
     random_top1: `top1` of poses in any order.
     orientations: in how many each pose was looked at; scores are means over them.
-    scorers: the network, and where there are docking scores these and the consensus.
+    scorers: the network, and where there are docking scores these and the consensus; before them
+        the network on `num_compared` ligands, if these are not all.
     ligands: those whose first good pose the network has last, first.
     notes: sentences about what the figures leave out.
     """
@@ -130,11 +137,13 @@ class RankingEvaluation:
     num_good: int
     num_ligands: int
     with_good: int
+    num_unscored: int
+    num_compared: int
     random_top1: float
     orientations: int
     scorers: tuple[ScorerFigures, ...]
     consensus: Consensus | None
-    ligands: tuple[RankedLigand, ...]
+    ligands: tuple[JudgedLigand, ...]
     notes: tuple[str, ...]
 
     @property
@@ -158,7 +167,7 @@ class RankingEvaluation:
                 **values,
                 "scorers": tuple(ScorerFigures(**s) for s in values["scorers"]),
                 "consensus": None if weights is None else Consensus(**weights),
-                "ligands": tuple(RankedLigand(**one) for one in values["ligands"]),
+                "ligands": tuple(JudgedLigand(**one) for one in values["ligands"]),
             }
         )
 
@@ -197,17 +206,32 @@ def evaluate_ranking(
     notes = []
     log_odds = views.mean(axis=0)
     scores = {NETWORK: log_odds}
-    if np.isfinite(docking_scores).all():
-        scores[DOCKING] = -docking_scores
+    numbers = np.unique(ligands)
+    compared = fully_scored(docking_scores, ligands)
+    num_compared = len(np.unique(ligands[compared]))
+    both_kinds = bool(good[compared].any() and not good[compared].all())
+    if both_kinds:
+        if not compared.all():
+            scores[NETWORK_COMPARED] = np.where(compared, log_odds, np.nan)
+        scores[DOCKING] = np.where(compared, -docking_scores, np.nan)
         if consensus is not None:
-            scores[CONSENSUS] = consensus.log_odds(log_odds, docking_scores, ligands)
+            together = consensus.log_odds(
+                log_odds[compared], docking_scores[compared], ligands[compared]
+            )
+            scores[CONSENSUS] = np.full(len(good), np.nan)
+            scores[CONSENSUS][compared] = together
         else:
             notes.append("no consensus: the validation split could not tell its weights")
-    else:
-        missing = int((~np.isfinite(docking_scores)).sum())
-        notes.append(f"{missing} of {len(good)} poses have no docking score to compare with")
-    figures = tuple(_figures(name, s, good, ligands, seed) for name, s in scores.items())
-    numbers = np.unique(ligands)
+    num_unscored = int((~np.isfinite(docking_scores)).sum())
+    if num_unscored:
+        notes.append(
+            f"{num_unscored} of {len(good)} poses have no docking score; "
+            + _what_is_compared(num_compared, len(numbers), both_kinds)
+        )
+    figures = []
+    for name, given in scores.items():
+        rows = compared | (name == NETWORK)
+        figures.append(_figures(name, given[rows], good[rows], ligands[rows], seed))
     with_good = int(sum(good[ligands == number].any() for number in numbers))
     if with_good < len(numbers):
         notes.append(
@@ -215,7 +239,7 @@ def evaluate_ranking(
             f"as missed"
         )
     notes += widthless_intervals({f"the {f.scorer}'s AUC": f.auc_interval for f in figures})
-    given = PoseScores(
+    pose_scores = PoseScores(
         tuple(ids),
         tuple(names[number] for number in ligands.tolist()),
         good,
@@ -230,14 +254,26 @@ def evaluate_ranking(
         num_good=int(good.sum()),
         num_ligands=len(numbers),
         with_good=with_good,
+        num_unscored=num_unscored,
+        num_compared=num_compared,
         random_top1=float(top_good(np.zeros(len(good)), good, ligands, 1).mean()),
         orientations=len(views),
-        scorers=figures,
+        scorers=tuple(figures),
         consensus=consensus if CONSENSUS in scores else None,
         ligands=_ranked(scores, good, ligands, names),
         notes=tuple(notes),
     )
-    return evaluation, given
+    return evaluation, pose_scores
+
+
+def _what_is_compared(num_compared: int, num_ligands: int, both_kinds: bool) -> str:
+    """What follows of a missing docking score."""
+    if not num_compared:
+        return "no ligand has one for each of its poses: there is nothing to compare with"
+    whole = f"the {num_compared} of {num_ligands} ligands whose poses all have one"
+    if not both_kinds:
+        return f"{whole} have poses of one kind only: there is nothing to compare with"
+    return f"'{NETWORK_COMPARED}' and the scorers below it are judged on {whole}"
 
 
 def _figures(
@@ -284,17 +320,17 @@ def _ranked(
     good: npt.NDArray[np.bool_],
     ligands: npt.NDArray[np.int64],
     names: Sequence[str],
-) -> tuple[RankedLigand, ...]:
+) -> tuple[JudgedLigand, ...]:
     rows = []
     for number in np.unique(ligands).tolist():
         own = ligands == number
 
         def place(scorer: str, own: npt.NDArray[np.bool_] = own) -> int | None:
-            if scorer not in scores or not good[own].any():
+            if scorer not in scores or not good[own].any() or np.isnan(scores[scorer][own]).any():
                 return None
             order = np.argsort(-scores[scorer][own], kind="stable")
             return int(good[own][order].argmax()) + 1
 
         found = [place(scorer) for scorer in (NETWORK, DOCKING, CONSENSUS)]
-        rows.append(RankedLigand(names[number], int(own.sum()), int(good[own].sum()), *found))
+        rows.append(JudgedLigand(names[number], int(own.sum()), int(good[own].sum()), *found))
     return tuple(sorted(rows, key=lambda row: (-(row.network or 0), row.name)))

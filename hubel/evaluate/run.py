@@ -12,7 +12,7 @@ from hubel.config import FitConfig
 from hubel.data.boxes import Boxes
 from hubel.data.cache import Progress, open_store
 from hubel.data.loader import Batch, Loader, evaluation_batch
-from hubel.data.posed import ORIENTATIONS
+from hubel.data.posed import ORIENTATIONS, PoseSource
 from hubel.data.poses import GOOD
 from hubel.data.prepare import positions_of
 from hubel.data.source import SPLITS, Source, open_source
@@ -86,6 +86,8 @@ def evaluate_run(
     trained = load_trained(run, model)
     config = with_tta(config, tta, trained.task)
     source = open_source(config.data if data is None else data)
+    if isinstance(source, PoseSource) and trained.preprocess.drawing is not None:
+        source = source.drawn_as(trained.preprocess.drawing)
     dims = len(trained.preprocess.size)
     if source.info.spatial_dims != dims:
         raise UserError(

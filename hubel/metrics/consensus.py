@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from hubel.errors import UserError
 
-__all__ = ["Consensus", "standardised"]
+__all__ = ["Consensus", "fully_scored", "standardised"]
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -47,13 +47,16 @@ class Consensus:
         good: npt.NDArray[np.bool_],
     ) -> "Consensus | None":
         """By logistic regression (scikit-learn's, L2 of strength 1 on standardised columns, both
-        kinds of poses weighing the same); None where a kind or an energy is missing.
+        kinds of poses weighing the same) on the ligands that are `fully_scored`; None where these
+        have poses of one kind only, or are none.
         """
         from sklearn.linear_model import LogisticRegression  # takes a second to import
 
-        if good.all() or not good.any() or not np.isfinite(energies).all():
+        kept = fully_scored(energies, ligands)
+        good = good[kept]
+        if good.all() or not good.any():
             return None
-        columns = _columns(log_odds, energies, ligands)
+        columns = _columns(log_odds[kept], energies[kept], ligands[kept])
         mean, deviation = columns.mean(axis=0), columns.std(axis=0)
         # In natural units: a column that hardly varies on a few poses gets no large weight.
         deviation = np.maximum(deviation, 0.1)
@@ -91,6 +94,14 @@ class Consensus:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary; `Consensus(**…)` reads it back."""
         return asdict(self)
+
+
+def fully_scored(energies: FloatArray, ligands: IntArray) -> npt.NDArray[np.bool_]:
+    """Which poses (n,) are of ligands whose poses all have a docking score, a finite one: only
+    among these does the score say which is the first.
+    """
+    whole: npt.NDArray[np.bool_] = ~np.isin(ligands, ligands[~np.isfinite(energies)])
+    return whole
 
 
 def _columns(log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:

@@ -205,10 +205,11 @@ def resolve(spec: ModelSpec) -> ModelSpec:
             if stem == "paper" and other is not None and other < smallest
             else ""
         )
+        of_poses = " (of poses: a longer --grid-edge)" if len(spec.input_size) == 3 else ""
         raise UserError(
             f"--model '{spec.name}' needs an input of at least {least}, got "
             f"{format_shape(*spec.input_size)}; enlarge it with --img-size {smallest} or more"
-            f"{small}"
+            f"{of_poses}{small}"
         )
     return replace(spec, stem=stem)
 

@@ -62,6 +62,9 @@ def _other_places(residue: Any) -> list[int]:
 
     keep: dict[str, int] = {}
     for row, atom in enumerate(residue):
+        # Another place's hydrogen would protonate this one.
+        if atom.is_hydrogen() and atom.has_altloc() and atom.altloc != best:
+            continue
         if atom.name not in keep or rank(row) > rank(keep[atom.name]):
             keep[atom.name] = row
     kept = set(keep.values())

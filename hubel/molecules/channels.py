@@ -6,78 +6,99 @@ channels of a receptor and the 14 of a ligand are those that the published netwo
 with (Francoeur et al. 2020, Journal of Chemical Information and Modeling 60, pp. 4200-4215).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["ATOM_TYPES", "LIGAND_CHANNELS", "RECEPTOR_CHANNELS", "AtomType", "Channels"]
+__all__ = [
+    "ATOM_TYPES",
+    "ELEMENT_CHANNELS",
+    "HYDROGENS",
+    "LIGAND_CHANNELS",
+    "RECEPTOR_CHANNELS",
+    "AtomType",
+    "Channels",
+]
 
 
 @dataclass(frozen=True)
 class AtomType:
-    """A kind of atom and its radius in Å."""
+    """A kind of atom.
+
+    Attributes
+    ----------
+    name, smina: hubel's name for it, and the one that smina, gnina and libmolgrid have.
+    radius: in Å.
+    """
 
     name: str
+    smina: str
     radius: float
 
 
 _CARBON, _NITROGEN, _OXYGEN, _METAL = 1.9, 1.8, 1.7, 1.2
 
 ATOM_TYPES = (
-    AtomType("hydrogen", 0.37),
-    AtomType("polar hydrogen", 0.37),
-    AtomType("aliphatic carbon, hydrophobic", _CARBON),
-    AtomType("aliphatic carbon, polar", _CARBON),
-    AtomType("aromatic carbon, hydrophobic", _CARBON),
-    AtomType("aromatic carbon, polar", _CARBON),
-    AtomType("nitrogen", _NITROGEN),
-    AtomType("nitrogen, donor", _NITROGEN),
-    AtomType("nitrogen, donor and acceptor", _NITROGEN),
-    AtomType("nitrogen, acceptor", _NITROGEN),
-    AtomType("oxygen", _OXYGEN),
-    AtomType("oxygen, donor", _OXYGEN),
-    AtomType("oxygen, donor and acceptor", _OXYGEN),
-    AtomType("oxygen, acceptor", _OXYGEN),
-    AtomType("sulfur", 2.0),
-    AtomType("sulfur, acceptor", 2.0),
-    AtomType("phosphorus", 2.1),
-    AtomType("fluorine", 1.5),
-    AtomType("chlorine", 1.8),
-    AtomType("bromine", 2.0),
-    AtomType("iodine", 2.2),
-    AtomType("magnesium", _METAL),
-    AtomType("manganese", _METAL),
-    AtomType("zinc", _METAL),
-    AtomType("calcium", _METAL),
-    AtomType("iron", _METAL),
-    AtomType("other metal", _METAL),
-    AtomType("boron", 1.92),
+    AtomType("hydrogen", "Hydrogen", 0.37),
+    AtomType("polar hydrogen", "PolarHydrogen", 0.37),
+    AtomType("aliphatic carbon, hydrophobic", "AliphaticCarbonXSHydrophobe", _CARBON),
+    AtomType("aliphatic carbon, polar", "AliphaticCarbonXSNonHydrophobe", _CARBON),
+    AtomType("aromatic carbon, hydrophobic", "AromaticCarbonXSHydrophobe", _CARBON),
+    AtomType("aromatic carbon, polar", "AromaticCarbonXSNonHydrophobe", _CARBON),
+    AtomType("nitrogen", "Nitrogen", _NITROGEN),
+    AtomType("nitrogen, donor", "NitrogenXSDonor", _NITROGEN),
+    AtomType("nitrogen, donor and acceptor", "NitrogenXSDonorAcceptor", _NITROGEN),
+    AtomType("nitrogen, acceptor", "NitrogenXSAcceptor", _NITROGEN),
+    AtomType("oxygen", "Oxygen", _OXYGEN),
+    AtomType("oxygen, donor", "OxygenXSDonor", _OXYGEN),
+    AtomType("oxygen, donor and acceptor", "OxygenXSDonorAcceptor", _OXYGEN),
+    AtomType("oxygen, acceptor", "OxygenXSAcceptor", _OXYGEN),
+    AtomType("sulfur", "Sulfur", 2.0),
+    AtomType("sulfur, acceptor", "SulfurAcceptor", 2.0),
+    AtomType("phosphorus", "Phosphorus", 2.1),
+    AtomType("fluorine", "Fluorine", 1.5),
+    AtomType("chlorine", "Chlorine", 1.8),
+    AtomType("bromine", "Bromine", 2.0),
+    AtomType("iodine", "Iodine", 2.2),
+    AtomType("magnesium", "Magnesium", _METAL),
+    AtomType("manganese", "Manganese", _METAL),
+    AtomType("zinc", "Zinc", _METAL),
+    AtomType("calcium", "Calcium", _METAL),
+    AtomType("iron", "Iron", _METAL),
+    AtomType("other metal", "GenericMetal", _METAL),
+    AtomType("boron", "Boron", 1.92),
 )
 """In the order of the numbers that stand in gninatypes files."""
 
+HYDROGENS = 2
+"""So many types come first; hydrogens tell donors, and are not among the atoms that are kept."""
 
+
+@dataclass(frozen=True)
 class Channels:
     """Which types share a channel of the grid; types in none are left out.
 
-    Parameters
+    Attributes
     ----------
     groups: for each channel the names of its types. A type is in one channel at most.
+    of_type: int64 (types,), the channel of each type, -1 for none.
     """
 
-    def __init__(self, groups: Sequence[Sequence[str]]) -> None:
+    groups: tuple[tuple[str, ...], ...]
+    of_type: npt.NDArray[np.int64] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
         numbers = {kind.name: number for number, kind in enumerate(ATOM_TYPES)}
-        self.groups = tuple(tuple(group) for group in groups)
-        self.of_type: npt.NDArray[np.int64] = np.full(len(ATOM_TYPES), -1)
-        """The channel of each type, -1 for none."""
+        of_type = np.full(len(ATOM_TYPES), -1)
         for channel, group in enumerate(self.groups):
             for name in group:
                 if name not in numbers:
                     raise ValueError(f"'{name}' is no atom type: {', '.join(numbers)}")
-                if self.of_type[numbers[name]] >= 0:
+                if of_type[numbers[name]] >= 0:
                     raise ValueError(f"'{name}' stands in two channels")
-                self.of_type[numbers[name]] = channel
+                of_type[numbers[name]] = channel
+        object.__setattr__(self, "of_type", of_type)
 
     def __len__(self) -> int:
         return len(self.groups)
@@ -119,3 +140,16 @@ LIGAND_CHANNELS = Channels(
         ("magnesium", "manganese", "zinc", "calcium", "iron", "other metal", "boron"),
     )
 )
+
+ELEMENT_CHANNELS = Channels(
+    (
+        tuple(name for (name,) in _COMMON),
+        ("nitrogen", "nitrogen, donor", "nitrogen, donor and acceptor", "nitrogen, acceptor"),
+        ("oxygen", "oxygen, donor", "oxygen, donor and acceptor", "oxygen, acceptor"),
+        ("sulfur", "sulfur, acceptor"),
+        ("phosphorus",),
+        ("fluorine", "chlorine", "bromine", "iodine"),
+        ("magnesium", "manganese", "zinc", "calcium", "iron", "other metal", "boron"),
+    )
+)
+"""C, N, O, S, P, halogens, and metals with boron: what an atom is, and not what it does."""

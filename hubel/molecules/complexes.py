@@ -7,12 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.molecules.channels import (
-    ATOM_TYPES,
-    LIGAND_CHANNELS,
-    RECEPTOR_CHANNELS,
-    Channels,
-)
+from hubel.molecules.channels import ATOM_TYPES, HYDROGENS, Channels
+from hubel.molecules.drawing import Drawing
 from hubel.molecules.grid import Atoms, Grid
 from hubel.molecules.grid_loops import REACH
 
@@ -54,6 +50,14 @@ class Molecules:
         rows = slice(int(self.starts[i]), int(self.starts[i + 1]))
         return self.places[rows], self.types[rows]
 
+    def undrawn(self, channels: Channels) -> tuple[int, tuple[str, ...]]:
+        """How many atoms stand in none of `channels`, hydrogens apart, and smina's names of their
+        types.
+        """
+        left_out = self.types[(channels.of_type[self.types] < 0) & (self.types >= HYDROGENS)]
+        names = tuple(ATOM_TYPES[int(number)].smina for number in np.unique(left_out))
+        return len(left_out), names
+
 
 @dataclass(frozen=True)
 class Viewed:
@@ -74,7 +78,7 @@ class Viewed:
     in_pose: torch.Tensor
 
     @property
-    def centres(self) -> torch.Tensor:
+    def centers(self) -> torch.Tensor:
         """(n, 3), where the places are counted from: zero."""
         return self.atoms.places.new_zeros(self.num_poses, 3)
 
@@ -103,17 +107,13 @@ class Complexes:
     ----------
     receptors, poses: their atoms.
     receptor_of: int64 (n,), the receptor of each pose.
-    receptor_channels, ligand_channels: which types are drawn, and in which channels; the
-        ligand's come after the receptor's.
-    grid: the points about the mean place of a pose's drawn atoms.
+    drawing: the channels and the points that they are seen by.
     """
 
     receptors: Molecules
     poses: Molecules
     receptor_of: npt.NDArray[np.int64]
-    receptor_channels: Channels = RECEPTOR_CHANNELS
-    ligand_channels: Channels = LIGAND_CHANNELS
-    grid: Grid = field(default_factory=Grid)
+    drawing: Drawing = field(default_factory=Drawing)
 
     def __len__(self) -> int:
         """How many poses."""
@@ -122,22 +122,32 @@ class Complexes:
     @property
     def num_channels(self) -> int:
         """Of the receptor and of the ligand together."""
-        return len(self.receptor_channels) + len(self.ligand_channels)
+        return self.drawing.num_channels
 
-    def centre(self, i: int) -> npt.NDArray[np.float64]:
+    @property
+    def grid(self) -> Grid:
+        """The points about the mean place of a pose's drawn atoms."""
+        return self.drawing.grid
+
+    def drawn(self, i: int) -> npt.NDArray[np.bool_]:
+        """(atoms of pose i,), whether each stands in a channel."""
+        seen: npt.NDArray[np.bool_] = (
+            self.drawing.ligand_channels.of_type[self.poses.atoms(i)[1]] >= 0
+        )
+        return seen
+
+    def center(self, i: int) -> npt.NDArray[np.float64]:
         """(3,) the mean place of the drawn atoms of pose `i`, in Å; zero where there are none."""
-        places, types = self.poses.atoms(i)
-        drawn = places[self.ligand_channels.of_type[types] >= 0]
-        centre: npt.NDArray[np.float64] = (
+        drawn = self.poses.atoms(i)[0][self.drawn(i)]
+        center: npt.NDArray[np.float64] = (
             drawn.mean(axis=0, dtype=np.float64) if len(drawn) else np.zeros(3)
         )
-        return centre
+        return center
 
     def outside(self, i: int) -> int:
         """How many drawn atoms of pose `i` lie beyond its grid as it stands, and are not seen."""
-        places, types = self.poses.atoms(i)
-        away = np.abs(places - self.centre(i)).max(axis=1, initial=0.0)
-        return int(((away > self.grid.edge / 2) & (self.ligand_channels.of_type[types] >= 0)).sum())
+        away = np.abs(self.poses.atoms(i)[0] - self.center(i)).max(axis=1, initial=0.0)
+        return int(((away > self.grid.edge / 2) & self.drawn(i)).sum())
 
     def viewed(
         self,
@@ -152,21 +162,22 @@ class Complexes:
         rotations: (b, 3, 3), by which each is turned about its centre.
         shifts: (b, 3), by which each is moved in its grid afterwards, in Å.
         """
+        receptor_channels = self.drawing.receptor_channels
         columns: list[tuple[npt.NDArray[Any], ...]] = []
         samples = []
         for row, i in enumerate(ids.tolist()):
-            centre = self.centre(i)
+            center = self.center(i)
             shift = np.zeros(3) if shifts is None else shifts[row]
             # Half the diagonal of the cube, and as far as an atom reaches into it.
             radius = 0.5 * 3**0.5 * self.grid.edge + REACH * float(_RADII.max())
             radius += float(np.linalg.norm(shift))
             both = (
-                (self.receptors.atoms(int(self.receptor_of[i])), self.receptor_channels, 0),
-                (self.poses.atoms(i), self.ligand_channels, len(self.receptor_channels)),
+                (self.receptors.atoms(int(self.receptor_of[i])), receptor_channels, 0),
+                (self.poses.atoms(i), self.drawing.ligand_channels, len(receptor_channels)),
             )
             for (places, types), channels, first in both:
                 channel = channels.of_type[types]
-                away = places - centre
+                away = places - center
                 near = (channel >= 0) & (np.einsum("ij,ij->i", away, away) < radius**2)
                 away = away[near]
                 if rotations is not None:
@@ -178,4 +189,4 @@ class Complexes:
             torch.from_numpy(np.concatenate(column)) for column in zip(*columns, strict=True)
         )
         atoms = Atoms(seen.float(), radii, drawn, torch.from_numpy(np.concatenate(samples)))
-        return Viewed(atoms, len(ids), number, drawn >= len(self.receptor_channels))
+        return Viewed(atoms, len(ids), number, drawn >= len(receptor_channels))

@@ -57,15 +57,15 @@ class Atoms:
 
 
 def densities(
-    atoms: Atoms, centres: torch.Tensor, num_channels: int, grid: Grid | None = None
+    atoms: Atoms, centers: torch.Tensor, num_channels: int, grid: Grid | None = None
 ) -> torch.Tensor:
     """(n, num_channels, x, y, z), points along each side, of the type of the places.
 
-    `centres` (n, 3) are the middles of the cubes, in Å. What lies outside is left out.
+    `centers` (n, 3) are the middles of the cubes, in Å. What lies outside is left out.
     """
     grid = grid or Grid()
-    origins = centres - grid.edge / 2
-    shape = (len(centres), num_channels, *[grid.points] * 3)
+    origins = centers - grid.edge / 2
+    shape = (len(centers), num_channels, *[grid.points] * 3)
     if atoms.places.device.type == "cpu":
         made: torch.Tensor = _Compiled.apply(
             atoms.places, atoms.radii, atoms.channels, atoms.samples, origins, shape, grid
@@ -75,7 +75,7 @@ def densities(
 
 
 def atom_sums(
-    atoms: Atoms, centres: torch.Tensor, field: torch.Tensor, grid: Grid | None = None
+    atoms: Atoms, centers: torch.Tensor, field: torch.Tensor, grid: Grid | None = None
 ) -> torch.Tensor:
     """(a,) for each atom the sum over the points of its own density times `field`
     (n, num_channels, x, y, z).
@@ -84,7 +84,7 @@ def atom_sums(
     the atom's density grows by all of itself.
     """
     grid = grid or Grid()
-    origins = centres - grid.edge / 2
+    origins = centers - grid.edge / 2
     if atoms.places.device.type == "cpu":
         found = torch.zeros(len(atoms.places), dtype=atoms.places.dtype)
         columns = _numpy(atoms.places, atoms.radii, atoms.channels, atoms.samples, origins)

@@ -24,7 +24,7 @@ __all__ = [
     "LIGAND_SUFFIXES",
     "Ligand",
     "Ligands",
-    "Problem",
+    "SkippedEntry",
     "embedded",
     "ligand_of_smiles",
     "read_ligands",
@@ -61,7 +61,7 @@ class Ligand:
 
 
 @dataclass(frozen=True)
-class Problem:
+class SkippedEntry:
     """An entry that was skipped: its number from 1, its name and why."""
 
     entry: int
@@ -80,7 +80,7 @@ class Ligands(Sequence[Ligand]):
     """
 
     good: tuple[Ligand, ...]
-    problems: tuple[Problem, ...]
+    problems: tuple[SkippedEntry, ...]
     notes: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -106,7 +106,7 @@ def read_ligands(path: str | Path, smiles: str | None = None) -> Ligands:
     """
     path = Path(path)
     good: list[Ligand] = []
-    problems: list[Problem] = []
+    problems: list[SkippedEntry] = []
     chem = rdkit_chem()
     from rdkit import rdBase
 
@@ -115,7 +115,7 @@ def read_ligands(path: str | Path, smiles: str | None = None) -> Ligands:
             try:
                 good.append(_ligand(chem, record))
             except _UnusableError as error:
-                problems.append(Problem(record.entry, record.name, str(error)))
+                problems.append(SkippedEntry(record.entry, record.name, str(error)))
     if not good and not problems:
         raise UserError(f"LIGAND '{path}' is empty: it must hold at least one molecule")
     if not good:
@@ -289,7 +289,7 @@ def _check_places(mol: Any, heavy: npt.NDArray[np.bool_]) -> None:
         raise _UnusableError("has two heavy atoms at one place")
 
 
-def _file_notes(good: list[Ligand], problems: list[Problem]) -> Iterator[str]:
+def _file_notes(good: list[Ligand], problems: list[SkippedEntry]) -> Iterator[str]:
     if problems:
         first = problems[0]
         yield (

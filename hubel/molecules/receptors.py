@@ -5,10 +5,10 @@ What is left out and what is guessed is said in the notes of the receptor:
 - of several models the first is kept;
 - of several places of a residue (altlocs, or several residues at one number) that of the highest
   occupancy, of equals the first;
-- waters and hydrogens are left out, metals and all other residues kept;
-- amino acids are typed by the names of their atoms (`residue_types`), so hydrogens are not needed
-  and do not change a type; other atoms by their geometry (`geometry_types`), where hydrogens that
-  the file shows say who the donors are.
+- waters are left out, metals and all other residues kept; hydrogens are no atoms of their own;
+- amino acids are typed by the names of their atoms (`residue_types`), so hydrogens are not needed;
+  other atoms by their geometry (`geometry_types`). Hydrogens that the file shows say who the
+  donors are, and the protonation of histidines, acids, cysteines and lysines (`shown_hydrogens`).
 """
 
 import gzip
@@ -27,6 +27,7 @@ from hubel.molecules.altlocs import keep_likeliest
 from hubel.molecules.atom_types import element_type, unknown_elements
 from hubel.molecules.geometry_types import geometry_types
 from hubel.molecules.residue_types import RESIDUE_TYPES, backbone_types
+from hubel.molecules.shown_hydrogens import take_hydrogens, types_as_shown
 
 __all__ = [
     "RECEPTOR_SUFFIXES",
@@ -43,7 +44,6 @@ RECEPTOR_SUFFIXES = (".pdb", ".ent", ".cif", ".mmcif")
 _BROKEN = (RuntimeError, ValueError, IndexError, OSError, EOFError, UnicodeDecodeError)
 _OPEN = -1  # a type that is still to be found
 _SHOWN = 12  # residues that a note names
-_HYDROGEN_BOND = 1.3  # Å from a hydrogen to its atom at most
 _B_FACTORS = (-99.99, 999.99)  # that six columns of a PDB file hold
 
 
@@ -67,6 +67,7 @@ class Receptor:
     types: int64 (a,) numbers in ATOM_TYPES.
     labels: one for each atom.
     structure: gemmi's, of one model with these atoms in this order.
+    with_hydrogens: the same with the hydrogens of the file; `structure` where it shows none.
     notes: what was left out and what was guessed, for a person to read.
     """
 
@@ -75,6 +76,7 @@ class Receptor:
     types: npt.NDArray[np.int64]
     labels: tuple[AtomLabel, ...]
     structure: Any
+    with_hydrogens: Any
     notes: tuple[str, ...]
 
 
@@ -98,12 +100,10 @@ def read_receptor(
             del structure[number]
     notes += keep_likeliest(structure[0])
     notes += _leave_out(structure[0], keep_waters, without, path)
-    hydrogens = _drop_hydrogens(structure[0])
-    if hydrogens:
-        notes.append(
-            f"hydrogens left out: {len(hydrogens)}, amino acids are typed by the names of their"
-            " atoms"
-        )
+    whole = structure.clone()
+    hydrogens, taken = take_hydrogens(structure[0])
+    if taken:
+        notes.append(f"hydrogens in the file: {taken}, they say who the donors are")
     structure.remove_empty_chains()
     if not any(_is_amino_acid(residue) for _, residue in _residues(structure[0])):
         raise UserError(
@@ -111,7 +111,7 @@ def read_receptor(
             " amino acid: give the file of the protein"
         )
     structure.setup_entities()
-    return _typed(path, structure, hydrogens, notes)
+    return _typed(path, structure, whole if taken else structure, hydrogens, notes)
 
 
 def file_places(path: str | Path) -> npt.NDArray[np.float32]:
@@ -237,17 +237,6 @@ def _leave_out(model: Any, keep_waters: bool, without: Sequence[str], path: Path
     return notes
 
 
-def _drop_hydrogens(model: Any) -> list[tuple[float, float, float]]:
-    """Takes them out of the model; their places."""
-    places = []
-    for _, residue in _residues(model):
-        for row in reversed(range(len(residue))):
-            if residue[row].is_hydrogen():
-                places.append(tuple(residue[row].pos.tolist()))
-                del residue[row]
-    return places
-
-
 def _is_amino_acid(residue: Any) -> bool:
     return residue.name in RESIDUE_TYPES or _has_backbone({atom.name for atom in residue})
 
@@ -257,7 +246,7 @@ def _has_backbone(names: set[str]) -> bool:
 
 
 def _typed(
-    path: Path, structure: Any, hydrogens: list[tuple[float, float, float]], notes: list[str]
+    path: Path, structure: Any, whole: Any, hydrogens: npt.NDArray[np.int64], notes: list[str]
 ) -> Receptor:
     labels, elements, places, types = [], [], [], []
     metals, others = [], []
@@ -293,8 +282,20 @@ def _typed(
         )
     found = np.array(types, np.int64)
     strange = np.flatnonzero(found == _OPEN)
+    by_residue: dict[tuple[str, ...], list[int]] = {}
+    for row, label in enumerate(labels):
+        by_residue.setdefault(label[:3], []).append(row)
+    shown = [rows for rows in by_residue.values() if hydrogens[rows].any()]
     if len(strange):
-        found[strange] = _by_geometry(numbers, where, strange, hydrogens, labels)
+        # Only of residues that the file shows with hydrogens: elsewhere none is no answer.
+        donors = {row: bool(hydrogens[row]) for rows in shown for row in rows}
+        found[strange] = geometry_types(numbers, where, strange, donors)
+    changed = types_as_shown(found, shown, hydrogens, labels, numbers, where)
+    if changed:
+        notes.append(
+            "residues whose own hydrogens give them another type than their name does:"
+            f" {len(changed)} ({_listed(printable(name) for name in changed)})"
+        )
     unknown = unknown_elements(elements)
     if unknown:
         names = [f"{_symbol(element)} {n}" for element, n in unknown.items()]
@@ -306,28 +307,14 @@ def _typed(
     for suffix in (".gz", *RECEPTOR_SUFFIXES):
         stem = stem[: -len(suffix)] if stem.lower().endswith(suffix) else stem
     return Receptor(
-        printable(stem), where.astype(np.float32), found, tuple(labels), structure, tuple(notes)
+        printable(stem),
+        where.astype(np.float32),
+        found,
+        tuple(labels),
+        structure,
+        whole,
+        tuple(notes),
     )
-
-
-def _by_geometry(
-    elements: npt.NDArray[np.int64],
-    places: npt.NDArray[np.float64],
-    strange: npt.NDArray[np.int64],
-    hydrogens: list[tuple[float, float, float]],
-    labels: list[AtomLabel],
-) -> npt.NDArray[np.int64]:
-    donors: dict[int, bool] = {}
-    if hydrogens:
-        near = np.array(hydrogens)
-        has = {
-            int(atom): bool((np.linalg.norm(near - places[atom], axis=1) < _HYDROGEN_BOND).any())
-            for atom in strange
-        }
-        # Only of residues that the file shows with hydrogens: elsewhere none is no answer.
-        shown = {labels[atom][:3] for atom, one in has.items() if one}
-        donors = {atom: one for atom, one in has.items() if labels[atom][:3] in shown}
-    return geometry_types(elements, places, strange, donors)
 
 
 def _symbol(atomic_number: int) -> str:

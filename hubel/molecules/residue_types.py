@@ -1,5 +1,6 @@
-"""The types of the heavy atoms of amino acids, known from the names of residue and atom, so that
-a file with hydrogens and one without them give the same.
+"""The types of the heavy atoms of amino acids, known from the names of residue and atom; hydrogens
+are not needed. Where a file shows them, `shown_hydrogens` has the last word on side chains that may
+lose or gain one.
 
 Where chemistry leaves a choice, the choice is the one that stands in the published sets of types
 that the published networks were trained with (measured in the 337 receptors of the CSAR set of

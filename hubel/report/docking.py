@@ -23,7 +23,7 @@ from hubel.report.molecule_view import (
 )
 from hubel.report.page import json_script, render, write_page
 
-__all__ = ["Box", "DockedLigand", "Docking", "Pose", "Verdict", "write_docking_report"]
+__all__ = ["DockedLigand", "Docking", "Pose", "SearchBox", "Verdict", "write_docking_report"]
 
 GOOD_RMSD = 2.0
 """Å: a pose nearer to the crystal's is a good one, by the field's custom."""
@@ -99,10 +99,10 @@ class DockedLigand:
 
 
 @dataclass(frozen=True)
-class Box:
+class SearchBox:
     """Where poses were looked for: centre and edge lengths in Å."""
 
-    centre: tuple[float, float, float]
+    center: tuple[float, float, float]
     size: tuple[float, float, float]
 
 
@@ -125,7 +125,7 @@ class Docking:
     receptor: str
     pocket: Molecule
     ligands: tuple[DockedLigand, ...]
-    box: Box | None = None
+    box: SearchBox | None = None
     notes: tuple[str, ...] = ()
     settings: Mapping[str, object] | None = None
     contributions: str | None = None
@@ -257,7 +257,7 @@ def view_data(docking: Docking, ligands: list[DockedLigand]) -> dict[str, Any]:
         "backbone": [
             [round(float(v), 2) for v in piece.ravel()] for piece in backbone(pocket, traced)
         ],
-        "box": None if box is None else {"centre": list(box.centre), "size": list(box.size)},
+        "box": None if box is None else {"center": list(box.center), "size": list(box.size)},
         "ligands": [_ligand_data(ligand, pocket, drawn) for ligand in ligands],
     }
 

@@ -42,6 +42,7 @@ class Task(Protocol):
     labels: what its samples are labelled with.
     answer: what a prediction is, by which it is judged, drawn and written.
     defaults: settings that the task decides where they are not given (None).
+    rate: what the optimizer's own learning rate is multiplied by where none is given.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Task(Protocol):
     labels: Labelling
     answer: Answer
     defaults: Mapping[str, Any]
+    rate: float
 
     def num_outputs(self, num_classes: int) -> int:
         """Outputs that the zoo network's own head must give."""

@@ -24,6 +24,7 @@ class Classify:
     labels: Labelling = "class"
     answer: Answer = "class"
     defaults: Mapping[str, Any] = {}
+    rate = 1.0
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class."""

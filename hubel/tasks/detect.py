@@ -196,6 +196,7 @@ class Detect:
     labels: Labelling = "boxes"
     answer: Answer = "boxes"
     defaults: Mapping[str, Any] = {"scale": 0.25}
+    rate = 1.0
 
     def num_outputs(self, num_classes: int) -> int:
         """Of the zoo network's own head, which is left out; no network has one of one class."""

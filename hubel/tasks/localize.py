@@ -84,6 +84,7 @@ class Localize:
     labels: Labelling = "boxes"
     answer: Answer = "box"
     defaults: Mapping[str, Any] = {}
+    rate = 1.0
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class, of the zoo network; the box has an output of its own."""

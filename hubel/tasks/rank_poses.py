@@ -39,6 +39,7 @@ class RankPoses:
     labels: Labelling = "pose"
     answer: Answer = "pose"
     defaults: Mapping[str, Any] = {}
+    rate = 0.25  # which of two poses is better shows little: a step's gradient is mostly noise
 
     def num_outputs(self, num_classes: int) -> int:
         """Two logits and the affinity."""

@@ -186,6 +186,7 @@ class Segment:
     labels: Labelling = "mask"
     answer: Answer = "mask"
     defaults: Mapping[str, Any] = {}
+    rate = 1.0
 
     def num_outputs(self, num_classes: int) -> int:
         """One logit a class, at every pixel."""

@@ -185,14 +185,15 @@ def resume(
                 f"has behind it; give {done_epochs} or more"
             )
         run.sweep()
+        preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
         with group.first_before_others():
-            data = restore_split(config, run.read_json("split.json"), _progress(report, stop))
+            ids = run.read_json("split.json")
+            data = restore_split(config, ids, preprocess.drawing, _progress(report, stop))
         if data.store.fingerprint != run.read_json("data.json")["fingerprint"]:
             raise UserError(
                 f"DATA '{config.data}' has changed since the run '{run.path}' began, so the run "
                 f"cannot be resumed; restore the data or start a new run"
             )
-        preprocess = Preprocess.from_json(run.read_json("preprocess.json"))
         task = TASKS[facts["task"]]
         saved.state.setdefault("processes", 1)  # from before there could be several
         same = group.world.size == saved.state["processes"]

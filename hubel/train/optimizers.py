@@ -22,6 +22,7 @@ __all__ = [
     "optimizer_tensors",
     "set_rate",
     "use_precision",
+    "usual_rate",
 ]
 
 
@@ -44,6 +45,11 @@ _MATRIX_RATE = 0.2
 _REST_RATE = 0.02
 _PRODUCTS = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
+
+
+def usual_rate(optimizer: str) -> float:
+    """The peak learning rate of the optimizer of that name where none is given."""
+    return _DEFAULTS[optimizer].lr
 
 
 def make_optimizer(

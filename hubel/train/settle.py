@@ -11,13 +11,14 @@ from hubel.data.store import Store
 from hubel.errors import UserError
 from hubel.models import MODELS
 from hubel.tasks import TASKS
+from hubel.train.optimizers import usual_rate
 from hubel.transfer import TORCHVISION, published_weights
 
 __all__ = ["settle_flip", "settle_model", "settle_preprocess", "settle_task"]
 
 _USUAL = {"class": "classify", "boxes": "detect", "mask": "segment", "pose": "rank_poses"}
 _FOR_MINUTES, _FOR_TINY, _FOR_BOXES, _FOR_MASKS = "swift_s", "simple", "resnet18", "swift_m"
-_FOR_POSES = "gnina_default2018"
+_FOR_POSES = "contacts"
 
 
 def settle_model(config: FitConfig, store: Store) -> tuple[FitConfig, str]:
@@ -77,6 +78,8 @@ def settle_task(config: FitConfig, source: Source) -> tuple[FitConfig, str]:
         config = replace(config, turns="free" if task.answer == "pose" else "none")
     left = {name: v for name, v in task.defaults.items() if getattr(config, name) is None}
     config = replace(config, **left)
+    if config.lr is None and task.rate != 1.0:
+        config = replace(config, lr=task.rate * usual_rate(config.optimizer))
     if task.answer == "pose":
         views = "none" if config.tta == "none" else "all"  # of what is moved nobody is unsure
         return replace(_without_classes(replace(config, tta="none")), tta=views), note

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from hubel.config import FitConfig
 from hubel.data.augment import Augment
 from hubel.data.loader import Loader, Transform, evaluation_batch, resident
+from hubel.data.paths import expanded
 from hubel.data.posed import Posing
 from hubel.data.prepare import Data
 from hubel.data.preprocess import Preprocess
@@ -24,6 +25,7 @@ from hubel.engine import choose_engine
 from hubel.errors import UserError
 from hubel.fits import check_fits
 from hubel.models import ModelSpec, Stem
+from hubel.molecules.drawing import Drawing
 from hubel.network import network_of
 from hubel.python_file import file_sha256, is_own_file
 from hubel.randomness import stream_seed
@@ -66,6 +68,22 @@ def targets_for(task: Task, data: Data) -> Targets:
     return Labels.of(data.source.targets)
 
 
+def _refuse_other_channels(pretrained: str, drawing: Drawing) -> None:
+    """As many channels may stand for other atoms; a run says for which."""
+    path = expanded(pretrained)
+    run = RunFolder(path if path.is_dir() else path.parent)
+    if not (run.has("config.json") and run.has("preprocess.json")):
+        return
+    theirs = Preprocess.from_json(run.read_json("preprocess.json")).drawing
+    for part in ("receptor_channels", "ligand_channels"):
+        if theirs is not None and getattr(theirs, part) != getattr(drawing, part):
+            raise UserError(
+                f"--pretrained '{pretrained}' has learned other {part.replace('_', ' ')} than "
+                f"these data are drawn in; give --{part.replace('_', '-')} as that run had it "
+                f"(its preprocess.json lists them)"
+            )
+
+
 def assemble(
     config: FitConfig,
     run: RunFolder,
@@ -101,6 +119,8 @@ def assemble(
     # A resumed run has its own weights; the first process says so before it writes anything.
     begun_before = bool(group.text("yes" if run.has("pretrained.json") else ""))
     if config.pretrained and not begun_before:
+        if preprocess.drawing is not None:
+            _refuse_other_channels(config.pretrained, preprocess.drawing)
         loaded = load_pretrained(
             model,
             spec,

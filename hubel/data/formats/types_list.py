@@ -18,12 +18,11 @@ import numpy as np
 from hubel.data.paths import expanded, is_file
 from hubel.data.source import FORMATS, Format, Source
 from hubel.errors import UserError
-from hubel.molecules.channels import ATOM_TYPES
+from hubel.molecules.channels import ATOM_TYPES, HYDROGENS
 
 __all__ = ["TypesList"]
 
 _ATOM = np.dtype([("place", "<f4", (3,)), ("type", "<i4")])
-_HYDROGENS = 2  # the first types, which no channel draws
 
 
 @dataclass(frozen=True)
@@ -155,7 +154,7 @@ def _atoms(path: Path, empty: bool) -> tuple[np.ndarray, np.ndarray]:
         )
     if not np.isfinite(places).all():
         raise UserError(f"'{path}' has coordinates that are NaN or infinite; mend it")
-    heavy = types >= _HYDROGENS
+    heavy = types >= HYDROGENS
     return places[heavy].astype(np.float32), types[heavy].astype(np.uint8)
 
 

@@ -147,8 +147,8 @@
     );
   };
 
-  const boxParts = ({ centre, size }, colour) => {
-    const corner = (bits) => centre.map((c, k) => c + (bits & (1 << k) ? 0.5 : -0.5) * size[k]);
+  const boxParts = ({ center, size }, colour) => {
+    const corner = (bits) => center.map((c, k) => c + (bits & (1 << k) ? 0.5 : -0.5) * size[k]);
     return [0, 1, 2, 3, 4, 5, 6, 7].flatMap((from) =>
       [1, 2, 4].filter((bit) => !(from & bit)).map((bit) =>
         ({ kind: "line", a: corner(from), b: corner(from | bit), width: 1, colour })));
