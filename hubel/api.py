@@ -8,7 +8,7 @@ hubel.load("runs/x").predict("cat.jpg")
 import itertools
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,36 +20,36 @@ from hubel.data.inspection import Inspection
 from hubel.data.own_transform import own_transform
 from hubel.data.paths import exists, expanded, is_folder
 from hubel.data.prepare import open_configured, split_to_inspect
-from hubel.data.source import Array
 from hubel.engine import exact_engine
 from hubel.errors import UserError
-from hubel.evaluate.detection import DetectionEvaluation
-from hubel.evaluate.localization import LocalizationEvaluation
-from hubel.evaluate.ranking import RankingEvaluation
-from hubel.evaluate.run import AnyEvaluation, EvaluatedRun, evaluate_run
-from hubel.evaluate.segmentation import SegmentationEvaluation
+from hubel.evaluate.run import AnyEvaluation, evaluate_run
 from hubel.inference import Trained, load_trained
 from hubel.predict import Prediction, Reading, find_files, predict_files
 from hubel.python_file import is_own_file
-from hubel.runs import RunFolder, RunInUseError, WatchedRun, write_atomic
-from hubel.shapes import format_shape
+from hubel.report.judged import write_report
+from hubel.runs import RunFolder, RunInUseError, WatchedRun
 from hubel.train import fit as training
 from hubel.train.checkpoint import has_progress
 from hubel.train.distributed import joined
 from hubel.views import with_tta, with_views
 
 if TYPE_CHECKING:
+    from hubel.compare.document import Compared
+    from hubel.compare.race import Race
     from hubel.docking.dock import Docked
 
 __all__ = [
     "Inspected",
     "Judged",
     "Run",
+    "compare",
     "dock",
     "fit",
     "inspect",
     "load",
     "resume",
+    "resume_race",
+    "serve_race",
 ]
 
 Report = Callable[[dict[str, Any]], None]
@@ -133,7 +133,7 @@ class Run:
         if spec is not None:
             name = f"{Path(spec.split(':')[0]).stem or 'data'}-{name}"
         folder = self.folder.folder(f"evaluation/{name}")
-        page = _write_report(self.folder, judged, folder)
+        page = write_report(self.folder, judged, folder)
         document = Judged(self.path, judged.evaluation, page, judged.notes)
         self.folder.write_json(f"evaluation/{name}/evaluation.json", document.to_json())
         return document
@@ -369,6 +369,94 @@ def dock(
     return docked(request, Path(output), report, processes=processes)
 
 
+def compare(
+    data: str | Path,
+    *,
+    budget: float | str = "30m",
+    models: Sequence[str] = (),
+    preset: str = "",
+    seeds: int = 2,
+    objective: str = "",
+    constraints: Sequence[str] = (),
+    tune: Sequence[str] = (),
+    trials: int = 0,
+    workers: int = 1,
+    output: str | Path | None = None,
+    report: Report = _quiet,
+    **settings: Any,
+) -> "Compared":
+    """Race networks on `data` within `budget` (seconds, or "30m"), and say which to take.
+
+    `models` are names as resnet18 or resnet18@img_size=64, a `preset` ("small", "wide") is a list
+    of them; `tune` names settings of the one model that are varied instead. `constraints` are as
+    "latency_ms<=5". `settings` are those of `fit` for all candidates. Everything lies in the
+    folder `output`, which `resume_race` goes on with. Raises `UserError` for what you can mend.
+    """
+    from hubel.compare.planning import RaceRequest
+    from hubel.compare.race import begin
+
+    started = time.monotonic()
+    where = expanded(str(data))
+    request = RaceRequest(
+        data=str(where.resolve()) if exists(where) else str(data),
+        budget_s=parse_budget(budget),
+        models=tuple(models),
+        preset=preset,
+        tune=tuple(tune),
+        trials=trials,
+        num_seeds=seeds,
+        objective=objective,
+        constraints=tuple(constraints),
+        workers=workers,
+        settings=settings,
+    )
+    folder = _new_race(str(data)) if output is None else expanded(str(output))
+    race = begin(request, folder, report)
+    return _raced(race, workers, report, started)
+
+
+def resume_race(race: str | Path, *, workers: int = 1, report: Report = _quiet) -> "Compared":
+    """Go on with a race that was stopped; what is done is not done again."""
+    from hubel.compare.race import open_race
+
+    return _raced(open_race(expanded(str(race))), workers, report, time.monotonic())
+
+
+def serve_race(race: str | Path, *, report: Report = _quiet) -> int:
+    """Be one more worker of a race until nothing is left to do; how many jobs were done.
+
+    Of several processes that torchrun started all do each job together.
+    """
+    from hubel.compare.race import serve
+
+    with joined() as group:
+        return serve(expanded(str(race)), report, group)
+
+
+def _raced(race: "Race", workers: int, report: Report, started: float) -> "Compared":
+    from hubel.compare.document import compared
+    from hubel.compare.race import run_workers
+
+    run_workers(race, workers, report)
+    found = race.answer()
+    folder = race.best_run(found.choice)
+    model = race.plan.entry(found.choice).candidate.settings["model"]
+    test = None
+    if folder.read_json("split.json")["test"]:
+        name = "evaluation/test/evaluation.json"
+        if not folder.has(name):  # the test split is touched once
+            Run(folder, model if is_own_file(model) else None).evaluate(report=report)
+        test = folder.read_json(name)
+    return compared(race, found, test, time.monotonic() - started)
+
+
+def _new_race(data: str) -> Path:
+    """races/DATA-N for the first N that is free."""
+    stem = Path(data.split(":")[0]).stem or "data"
+    numbers = (Path("races") / f"{stem}-{number}" for number in itertools.count(1))
+    return next(path for path in numbers if not path.exists())
+
+
 def _reading(
     min_score: float, tile: str | int | None, overlap: int | None, spatial_dims: int
 ) -> Reading:
@@ -396,83 +484,3 @@ def _new_run(config: FitConfig) -> RunFolder:
         if not path.exists():
             break
     return RunFolder.create(path)
-
-
-def _write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
-    facts, result, data = (run.read_json(f"{n}.json") for n in ("run", "result", "data"))
-    source = judged.source
-    position = {name: i for i, name in enumerate(source.ids)}
-    environment = facts["environment"]
-    run_facts = {
-        **{key: facts[key] for key in ("run", "task", "model", "params", "engine", "seed")},
-        **{key: facts[key] for key in ("created", "command")},
-        **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
-        "profile": run.read_json("profile.json") if run.has("profile.json") else None,
-        "input": format_shape(*judged.trained.spec.input_shape),
-        "data": data["path"] or data["format"],
-        "classes": len(judged.trained.classes),
-        "splits": data["splits"],
-        "versions": {k: environment[k] for k in ("hubel", "torch", "torchvision", "python")},
-    }
-    page, figures = folder / "report.html", folder / "figures"
-
-    def picture(name: str) -> Array:
-        return source[position[name]].input
-
-    if isinstance(judged.evaluation, LocalizationEvaluation):
-        from hubel.report.localization import write_localization_report
-
-        return write_localization_report(
-            page,
-            judged.evaluation,
-            run_facts=run_facts,
-            history=run.log(),
-            picture=picture,
-            figures_dir=figures,
-        )
-    if isinstance(judged.evaluation, DetectionEvaluation):
-        from hubel.report.detection import write_detection_report
-
-        return write_detection_report(
-            page,
-            judged.evaluation,
-            run_facts=run_facts,
-            history=run.log(),
-            picture=picture,
-            figures_dir=figures,
-        )
-    if isinstance(judged.evaluation, SegmentationEvaluation):
-        from hubel.report.segmentation import write_segmentation_report
-
-        return write_segmentation_report(
-            page,
-            judged.evaluation,
-            maps=judged.masks,
-            run_facts=run_facts,
-            history=run.log(),
-            picture=picture,
-            figures_dir=figures,
-        )
-    if isinstance(judged.evaluation, RankingEvaluation):
-        from hubel.report.ranking import write_ranking_report
-
-        if judged.poses is not None:
-            write_atomic(folder / "poses.csv", judged.poses.to_csv())
-        return write_ranking_report(
-            page,
-            judged.evaluation,
-            run_facts=run_facts,
-            history=run.log(),
-            figures_dir=figures,
-        )
-    from hubel.report.evaluation import write_evaluation_report
-
-    return write_evaluation_report(
-        page,
-        judged.evaluation,
-        run_facts=run_facts,
-        history=run.log(),
-        untrained=run.read_json("untrained.json"),
-        picture=picture,
-        figures_dir=figures,
-    )

@@ -214,6 +214,9 @@ class FitConfig:
                                  "after it", "Transfer", low=0.01, high=1.0)  # fmt: skip
     val_fraction: float = setting(0.1, "Share held out for validation where the data has none",
                                   "Data", low=0.001, high=0.4)  # fmt: skip
+    split_seed: int = setting(-1, "The seed by which samples are held out; by default (-1) --seed: "
+                              "give one to compare trainings on one split", "Data",
+                              low=-1, high=2**53)  # fmt: skip
     fold: str = setting("", "Cross-validation: 1/3 tests on the first of three parts and trains on "
                         "the others", "Data", parse=parse_fold)  # fmt: skip
     same_protein: float = setting(1.0, "Of poses: receptors that have this share of their residues "
@@ -368,6 +371,11 @@ class FitConfig:
         if precision != "auto":
             found.setdefault("engine", f"{precision},{order}")
         return cls.from_settings(found)
+
+    @property
+    def holding_out(self) -> int:
+        """The seed of the held-out samples."""
+        return self.seed if self.split_seed == -1 else self.split_seed
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dictionary that `from_settings` turns back into the same settings."""

@@ -23,7 +23,10 @@ def _fit(
         None, "--output", "-o", help="The run folder to write (default: a new one under runs/)."
     ),
     resume: str | None = typer.Option(
-        None, "--resume", help="Go on with this run; --epochs, or a larger --budget, extend it.", metavar="RUN"
+        None,
+        "--resume",
+        help="Go on with this run; --epochs, or a larger --budget, extend it.",
+        metavar="RUN",
     ),
     download: bool = typer.Option(
         False, "--download", help="Fetch DATA first if it is a published set (cifar10, cifar100)."

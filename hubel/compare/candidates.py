@@ -4,13 +4,10 @@
 its own, which are those of `hubel fit`. A preset is a list of such names that suits the data.
 """
 
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import numpy as np
 
 from hubel.config import FitConfig
 from hubel.errors import UserError, suggestion
@@ -91,7 +88,8 @@ def _read(option: str, value: str, text: str) -> Any:
     """The text of a setting's value in the setting's own type."""
     fields = {f.name: f for f in FitConfig.__dataclass_fields__.values()}
     if option not in fields:
-        raise UserError(f"--models '{text}': '{option}' is no setting; {suggestion(option, fields)}")
+        fix = suggestion(option, fields)
+        raise UserError(f"--models '{text}': '{option}' is no setting; {fix}")
     if fields[option].metadata["rule"].parse is not None:
         return value
     kind: Any = fields[option].type
@@ -161,14 +159,13 @@ def tuned(
             raise UserError(f"--tune '{name}' is not known; {suggestion(name, TUNED)}")
     if len(set(names)) < len(names):
         raise UserError("--tune names a setting twice; leave one out")
-    from scipy.stats import qmc
+    from torch.quasirandom import SobolEngine
 
-    points = qmc.Sobol(len(names), rng=stream_seed(seed, "tune") % 2**32)
-    drawn = points.random(1 << max(math.ceil(math.log2(max(count - 1, 1))), 0))[: count - 1]
+    points = SobolEngine(len(names), scramble=True, seed=stream_seed(seed, "tune") % 2**32)
     found = [base]
-    for number, row in enumerate(np.asarray(drawn), start=1):
+    for number, row in enumerate(points.draw(count - 1).tolist(), start=1):
         settings = dict(base.settings)
-        for name, share in zip(names, row.tolist(), strict=True):
+        for name, share in zip(names, row, strict=True):
             settings |= _drawn(name, share, starts)
         found.append(Candidate(f"{base.name}-{number:02d}", settings))
     return found

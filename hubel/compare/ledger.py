@@ -107,6 +107,4 @@ class FolderLedger:
 
 def lost(attempts: int) -> Outcome:
     """Of a job whose processes were killed."""
-    return Outcome(
-        None, f"its process was killed {attempts} times, most likely for want of memory"
-    )
+    return Outcome(None, f"its process was killed {attempts} times, most likely for want of memory")

@@ -1,42 +1,44 @@
 """What each candidate costs before it runs, and who is struck out for it.
 
-Counted and predicted by `hubel.cost`; the latency is measured, since a forward pass takes
-milliseconds.
+Counted by `hubel.cost`; times are measured on a few samples, in about a second a network.
 """
 
 import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from hubel.config import FitConfig
-from hubel.cost.fit_cost import DataFacts, predict_fit
+from hubel.cost.fit_cost import DataFacts
 from hubel.cost.summary import count
 from hubel.engine import exact_engine, out_of_memory
 from hubel.errors import UserError, suggestion
 from hubel.fits import check_fits
-from hubel.models import Model, ModelSpec
+from hubel.models import Model, ModelSpec, Outputs
 from hubel.network import network_of
 from hubel.tasks import Task
 from hubel.train.batch_size import bounded_batch_size
-from hubel.train.forecast import forecast_here
+from hubel.train.forecast import likely_engine
 from hubel.train.recipe import settle_batch_size
 
 __all__ = ["FIGURES", "Constraint", "Price", "nearest", "price"]
 
 _WARM_UP, _RUNS = 3, 15
-_LONGEST_S = 1.0  # of measuring one network's latency
+_LONGEST_S = 0.5  # of measuring one network's latency
+_BATCH = 32  # samples in a step that is timed
+_COPIES = 4  # of each weight in training: itself, its gradient, two of the optimizer
 
 FIGURES = {
     "params": "parameters",
     "macs": "multiply-accumulates of one sample",
     "latency_ms": "milliseconds for one sample, in float32 on this machine",
-    "epoch_s": "predicted seconds of one pass over the training split and a validation",
-    "training_mb": "predicted most memory in training, in MB",
+    "epoch_s": "seconds of a pass over the training split and a validation, told from two steps",
+    "training_mb": "MB of what a training step keeps for its way back, and of weights, gradients "
+    "and the optimizer's state",
 }
 """What a constraint may name, and what the figure is."""
 
@@ -49,7 +51,7 @@ class Price:
     macs: int
     latency_ms: float
     epoch_s: float | None
-    training_mb: float | None
+    training_mb: float
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -125,21 +127,39 @@ def price(config: FitConfig, facts: DataFacts, task: Task) -> Price:
     spec, model = network_of(spec)
     check_fits(model, spec.input_shape)
     network = task.network(model, len(facts.classes), spec.input_shape)
-    counted = count(network, spec.input_shape, batch_size=1)
+    counted = count(network, spec.input_shape, batch_size=max(config.batch_size, 2))
     latency_ms = _latency_ms(network, config, spec.input_shape)
-    epoch_s, training_mb = _of_training(network, config, facts, spec.input_shape)
-    return Price(counted.params, counted.macs, latency_ms, epoch_s, training_mb)
+    held = counted.training.kept_bytes + _COPIES * 4 * counted.params
+    epoch_s = None
+    if facts.num_train:
+        train_s, validate_s = _sample_s(network, config, spec.input_shape)
+        epoch_s = train_s * facts.num_train + validate_s * facts.num_val
+    return Price(counted.params, counted.macs, latency_ms, epoch_s, held / 1e6)
 
 
-def _of_training(
-    network: Model, config: FitConfig, facts: DataFacts, shape: tuple[int, ...]
-) -> tuple[float | None, float | None]:
-    """Seconds of an epoch and megabytes, None where they cannot be predicted."""
-    if facts.num_train == 0:
-        return None, None
-    found, engine, _ = forecast_here(config, network, shape)
-    fit = predict_fit(found, facts, replace(config, epochs=1), engine)
-    return fit.epoch_s.value, fit.fit_bytes.value / 1e6
+def _sample_s(network: Model, config: FitConfig, shape: tuple[int, ...]) -> tuple[float, float]:
+    """Seconds of one sample in a training step and in a validation, by the likely engine.
+
+    Of the quicker of two steps of up to 32 samples: to strike out what is several times too slow
+    that is enough, and a race of minutes has no time for more.
+    """
+    engine, _ = likely_engine(config, network, shape)
+    engine.place(network)
+    network.train()
+    batch = min(max(config.batch_size, 2), _BATCH)
+    input = engine.input(torch.zeros(batch, *shape))
+    forward_s, step_s = [], []
+    for _ in range(2):
+        started = time.perf_counter()
+        with engine.autocast():
+            output = Outputs.of(network(input)).output
+        forward_s.append(time.perf_counter() - started)
+        output.float().sum().backward()
+        if engine.device.type == "cuda":
+            torch.cuda.synchronize(engine.device)
+        step_s.append(time.perf_counter() - started)
+        network.zero_grad()
+    return min(step_s) / batch, min(forward_s) / batch
 
 
 @torch.inference_mode()

@@ -15,13 +15,31 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-__all__ = ["REDUCTION", "Job", "Outcome", "Rung", "alive", "due", "in_rungs", "ranking", "scores_of", "survivors"]
+__all__ = [
+    "REDUCTION",
+    "Cut",
+    "Job",
+    "Outcome",
+    "Rung",
+    "alive",
+    "cut",
+    "due",
+    "in_rungs",
+    "ranking",
+    "scores_of",
+    "survivors",
+    "time_needed",
+]
 
 REDUCTION = 3
 """One of so many goes on. Li et al. 2018 (Hyperband, arXiv 1603.06560), section 2.6: 3 or 4."""
 
 _FINALISTS = 2
 """Who comes first is told by comparing, so at least two see the last rung."""
+
+
+_SET_UP_S = 1.0  # of a trial: data, network, first steps
+_LEAST_PASS = 0.25  # of the training split, in the first rung
 
 
 @dataclass(frozen=True)
@@ -187,3 +205,51 @@ def _jobs(
         for name in candidates
         if (name, seed) not in failed or Job(rung, name, seed) in outcomes
     ]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How a budget is cut.
+
+    Attributes
+    ----------
+    rungs: of those that take part.
+    kept: their names, in the order given.
+    needed_s: the time of a first rung in which each of them can show something.
+    """
+
+    rungs: tuple[Rung, ...]
+    kept: tuple[str, ...]
+    needed_s: float
+
+
+def cut(
+    epochs_s: Mapping[str, float | None], num_seeds: int, seconds: float, workers: int
+) -> Cut | None:
+    """The largest field, of the candidates with the shortest epochs, that `seconds` has room for,
+    in as many rungs as it can have; None where there is no room for any.
+
+    Parameters
+    ----------
+    epochs_s: predicted seconds of a pass over the training split by candidate; None where nothing
+        is predicted.
+
+    There is room where the first rung is long enough for a second of setting up and a quarter of
+    the slowest one's pass: with less, chance decides.
+    """
+    by_time = sorted(epochs_s, key=lambda name: epochs_s[name] or 0.0)
+    for number in range(len(by_time), 0, -1):
+        taken = set(by_time[:number])
+        needed_s = time_needed(epochs_s[by_time[number - 1]])
+        most = 1 + math.ceil(math.log(max(number / _FINALISTS, 1), REDUCTION))
+        for num_rungs in range(most, 0, -1):
+            rungs = in_rungs(number, num_seeds, seconds, workers, num_rungs)
+            if rungs[0].seconds >= needed_s:
+                kept = tuple(name for name in epochs_s if name in taken)
+                return Cut(rungs, kept, needed_s)
+    return None
+
+
+def time_needed(epoch_s: float | None) -> float:
+    """That a first rung must last for a network whose pass takes `epoch_s`."""
+    return _SET_UP_S + _LEAST_PASS * (epoch_s or 0.0)

@@ -63,7 +63,9 @@ def facts_of(config: FitConfig) -> DataFacts:
             f"--data '{source.name}': what a fit on poses costs is not predicted; give hubel fit a "
             f"--budget"
         )
-    split = split_source(source, val_fraction=config.val_fraction, seed=config.seed, usable=usable)
+    split = split_source(
+        source, val_fraction=config.val_fraction, seed=config.holding_out, usable=usable
+    )
     return DataFacts(
         len(split.train),
         len(split.val),

@@ -135,9 +135,13 @@ def draw_split(source: Source, store: Store, config: FitConfig) -> Split:
     """The data's own split, completed by a draw in which exact copies stay together."""
     usable, splits = store.readable, None
     if config.fold:
-        splits = fold_splits(source, config.fold, config.seed, usable)
+        splits = fold_splits(source, config.fold, config.holding_out, usable)
     split = split_source(
-        source, val_fraction=config.val_fraction, seed=config.seed, usable=usable, splits=splits
+        source,
+        val_fraction=config.val_fraction,
+        seed=config.holding_out,
+        usable=usable,
+        splits=splits,
     )
     return keep_copies_together(split, source, store.digests)
 

@@ -38,6 +38,8 @@ class Task(Protocol):
     ----------
     name: as registered and shown.
     score: the key of `metrics` by which epochs are compared; higher is better.
+    objectives: the keys of `metrics` by which networks may be compared, `score` the first; higher
+        is better, but for "loss".
     running: what `num_right` counts as a share, for the progress line.
     labels: what its samples are labelled with.
     answer: what a prediction is, by which it is judged, drawn and written.
@@ -47,6 +49,7 @@ class Task(Protocol):
 
     name: str
     score: str
+    objectives: tuple[str, ...]
     running: str
     labels: Labelling
     answer: Answer

@@ -20,6 +20,7 @@ class Classify:
 
     name = "classify"
     score = "top1"
+    objectives: tuple[str, ...] = ("top1", "loss")
     running = "top1"
     labels: Labelling = "class"
     answer: Answer = "class"

@@ -192,6 +192,7 @@ class Detect:
 
     name = "detect"
     score = "map50"
+    objectives: tuple[str, ...] = ("map50", "map50_95", "loss")
     running = "placed"
     labels: Labelling = "boxes"
     answer: Answer = "boxes"

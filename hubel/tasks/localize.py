@@ -80,6 +80,7 @@ class Localize:
 
     name = "localize"
     score = "located"
+    objectives: tuple[str, ...] = ("located", "top1", "mean_iou", "loss")
     running = "located"
     labels: Labelling = "boxes"
     answer: Answer = "box"

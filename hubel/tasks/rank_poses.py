@@ -35,6 +35,7 @@ class RankPoses:
 
     name = "rank_poses"
     score = "auc"
+    objectives: tuple[str, ...] = ("auc", "top1", "loss")
     running = "right"
     labels: Labelling = "pose"
     answer: Answer = "pose"

@@ -182,6 +182,7 @@ class Segment:
 
     name = "segment"
     score = "miou"
+    objectives: tuple[str, ...] = ("miou", "dice", "pixel_accuracy", "loss")
     running = "pixels"
     labels: Labelling = "mask"
     answer: Answer = "mask"

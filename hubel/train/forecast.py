@@ -13,7 +13,7 @@ from hubel.train.optimizers import use_precision
 from hubel.train.recipe import make_progressive
 from hubel.train.setup import optimizer_for
 
-__all__ = ["forecast", "forecast_here", "left_out"]
+__all__ = ["forecast", "forecast_here", "left_out", "likely_engine"]
 
 
 def forecast_here(
@@ -25,7 +25,7 @@ def forecast_here(
     forgets what is kept. Raises `UserError` for an engine that the device has not got.
     """
     keep_freed_memory()  # as a fit does
-    engine, how = _likely_engine(config, model, input_shape)
+    engine, how = likely_engine(config, model, input_shape)
     timings = Timings(engine, again=again)
     found = forecast(config, model, input_shape, engine, timings)
     if not found.busy:
@@ -33,7 +33,7 @@ def forecast_here(
     return found, engine, how
 
 
-def _likely_engine(
+def likely_engine(
     config: FitConfig, model: nn.Module, input_shape: tuple[int, ...]
 ) -> tuple[Engine, str]:
     """The engine by which `config` would train `model` on (c, *spatial), and how that is known."""

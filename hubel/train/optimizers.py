@@ -22,6 +22,7 @@ __all__ = [
     "optimizer_tensors",
     "set_rate",
     "use_precision",
+    "usual_decay",
     "usual_rate",
 ]
 
@@ -50,6 +51,11 @@ _REST_BETAS = (0.9, 0.99)  # a training may be shorter than the memory of 0.999
 def usual_rate(optimizer: str) -> float:
     """The peak learning rate of the optimizer of that name where none is given."""
     return _DEFAULTS[optimizer].lr
+
+
+def usual_decay(optimizer: str) -> float:
+    """The weight decay of the optimizer of that name where none is given."""
+    return _DEFAULTS[optimizer].weight_decay
 
 
 def make_optimizer(
