@@ -59,18 +59,18 @@ def sentences(plan: Plan, found: Answer) -> list[str]:
     if found.alike:
         said.append(_alike(plan, found, first))
     said.append(
-        f"in {first.best_share:.0%} of {found.num_redraws} redraws of the validation samples"
+        f"In {first.best_share:.0%} of {found.num_redraws} redraws of the validation samples"
         + (" and of what chance does in a training" if found.spread is not None else "")
         + f" the race ends with {found.first}"
     )
     if found.spread is None:
         said.append(
-            "each network was trained once: how much chance there is in a training is not known "
+            "Each network was trained once: how much chance there is in a training is not known "
             "(--seeds 2 tells)"
         )
     else:
         said.append(
-            f"trainings of one network that differ in their seed differ by {found.spread:.4f} "
+            f"Trainings of one network that differ in their seed differ by {found.spread:.4f} "
             f"(standard deviation)"
         )
     return said
@@ -84,13 +84,13 @@ def _choice(plan: Plan, found: Answer, first: Standing) -> str:
     after = f"after {plan.rungs[first.rung].seconds:.0f} s of training"
     figure = f"{plan.objective} {abs(first.score):.4f} ({abs(low):.4f}–{abs(high):.4f})"
     if found.choice == found.first:
-        return f"take {found.choice}: {figure} on the validation split {after}"
-    return f"take {found.choice}; the highest score is that of {found.first}, {figure} {after}"
+        return f"Take {found.choice}: {figure} on the validation split {after}"
+    return f"Take {found.choice}; the highest score is that of {found.first}, {figure} {after}"
 
 
 def _alike(plan: Plan, found: Answer, first: Standing) -> str:
     names = ", ".join(found.alike)
-    words = f"{found.first} and {names} cannot be told apart on these data"
+    words = f"What cannot be told apart on these data: {found.first} and {names}"
     if found.choice == found.first:
         return words
     for figure, what in (("latency_ms", "faster"), ("params", "smaller")):
@@ -98,5 +98,5 @@ def _alike(plan: Plan, found: Answer, first: Standing) -> str:
         if mine.get(figure) and other.get(figure):
             factor = float(other[figure]) / float(mine[figure])
             if factor > 1:
-                return f"{words}: {found.choice} is {factor:.1f}× {what} than {found.first}"
+                return f"{words}. {found.choice} is {factor:.1f}× {what} than {found.first}"
     return words

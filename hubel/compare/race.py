@@ -12,8 +12,10 @@ race/
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +40,7 @@ from hubel.train.signals import catch_signals
 __all__ = ["Race", "begin", "ledger_of", "open_race", "run_workers", "serve"]
 
 _LOOK_S = 0.5
+_PARENT = "HUBEL_WORKER_OF"  # in a worker's environment, the process that began it
 _CRASHES = 3  # of workers in a row without an outcome in between: something else is wrong
 
 Report = Callable[[dict[str, Any]], None]
@@ -137,7 +140,24 @@ def open_race(folder: Path) -> Race:
 def serve(folder: Path, report: Report, group: Group) -> int:
     """Be a worker of the race in `folder` until nothing is due; returns how many jobs were done."""
     race = open_race(folder)
+    _leave_with_parent()
     return work(folder, race.plan, ledger_of(folder), report, group)
+
+
+def _leave_with_parent() -> None:
+    """A worker that `run_workers` began stops, everything saved, when that process is gone: the
+    machine is free then for who goes on with the race.
+    """
+    parent = os.environ.get(_PARENT)
+    if parent is None:
+        return
+
+    def watch() -> None:
+        while str(os.getppid()) == parent:
+            time.sleep(_LOOK_S)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def run_workers(race: Race, num_workers: int, report: Report) -> None:
@@ -188,7 +208,7 @@ def _start(folder: Path, number: int, num_workers: int) -> "subprocess.Popen[byt
     logs = folder / "workers"
     logs.mkdir(exist_ok=True)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    environment = dict(os.environ)
+    environment = {**os.environ, _PARENT: str(os.getpid())}
     if num_workers > 1:
         environment["OMP_NUM_THREADS"] = str(max(1, (cores or 1) // num_workers))
     words = [sys.executable, "-m", "hubel", "compare", "--resume", str(folder), "--worker"]

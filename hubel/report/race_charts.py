@@ -12,9 +12,7 @@ __all__ = ["front", "front_of", "price_and_score", "race_curves"]
 _FIGURES = {
     "latency_ms": "milliseconds for one sample",
     "params": "parameters",
-    "epoch_s": "predicted seconds of a pass",
-    "training_mb": "predicted MB in training",
-    "macs": "multiply-accumulates of one sample",
+    "epoch_s": "predicted seconds of a pass over the training samples",
 }
 
 Row = Mapping[str, Any]
@@ -70,7 +68,7 @@ def _one_front(known: Sequence[Row], key: str, title: str, objective: str, choic
     x = alt.X(
         "price:Q",
         scale=alt.Scale(type="log", nice=False, padding=24),
-        axis=alt.Axis(title=title, format="~s", tickCount=6),
+        axis=alt.Axis(title=title, format="~s" if key == "params" else ",~g", tickCount=6),
     )
     y = alt.Y(
         "score:Q",

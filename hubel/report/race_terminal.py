@@ -27,7 +27,7 @@ def race_text(document: Mapping[str, Any], columns: int = 80) -> str:
         )
     lines += [""] if out else []
     for sentence in document["sentences"]:
-        lines += textwrap.wrap(printable(sentence[:1].upper() + sentence[1:]) + ".", columns)
+        lines += textwrap.wrap(printable(sentence) + ".", columns)
     test = document["test"]
     if test is not None and plan["objective"] in test["metrics"]:
         value = test["metrics"][plan["objective"]]
