@@ -6,10 +6,10 @@
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Run", "UserError", "dock", "fit", "inspect", "load", "resume"]
+__all__ = ["Run", "UserError", "compare", "dock", "fit", "inspect", "load", "resume"]
 
 if TYPE_CHECKING:
-    from hubel.api import Run, dock, fit, inspect, load, resume
+    from hubel.api import Run, compare, dock, fit, inspect, load, resume
     from hubel.errors import UserError
 
 
