@@ -37,6 +37,7 @@ from hubel.inference import Validation
 from hubel.models import MODELS
 from hubel.report.race_charts import front
 from hubel.report.race_terminal import race_text
+from hubel.report.words import NO_BREAK
 from hubel.tasks import TASKS
 
 
@@ -411,5 +412,5 @@ def test_the_table_fits_a_narrow_terminal() -> None:
     text = race_text(document)
     told = [line for line in text.splitlines() if not line.startswith("In full")]
     assert max(map(len, told)) <= 80
-    assert "15\u00a0min 0\u00a0s" in text
+    assert f"15{NO_BREAK}min 0{NO_BREAK}s" in text
     assert "top1 0.8750 of 50 samples" in text
