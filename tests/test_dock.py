@@ -257,7 +257,7 @@ def test_a_box_that_misses_and_files_that_are_not_there_are_told(files, tmp_path
 def test_a_request_knows_the_file_of_ones_own_network_by_its_content(files, tmp_path):
     (tmp_path / "a.py").write_text("class Net: ...\n")
     (tmp_path / "run").mkdir()
-    for name in ("model.safetensors", "result.json"):
+    for name in ("model.safetensors", "preprocess.json", "result.json"):
         (tmp_path / "run" / name).write_text("")
     request = DockRequest(
         str(files / "protein.pdb"), str(files / "ligand.sdf"), pocket=True,

@@ -85,6 +85,25 @@ def test_the_consensus_finds_what_each_score_knows():
     assert Consensus(**found.to_json()) == found
 
 
+def test_the_consensus_forgives_a_network_that_is_too_sure_of_some_ligands():
+    rng = np.random.default_rng(1)
+    ligands = np.repeat(np.arange(60), 10)
+    good = rng.random(600) < 0.3
+    level = rng.normal(size=60)[ligands] * 5
+    log_odds = 3.0 * good + rng.normal(size=600) + level
+    energies = rng.normal(size=600)
+    found = Consensus.fitted(log_odds[:300], energies[:300], ligands[:300], good[:300])
+    both = found.log_odds(log_odds[300:], energies[300:], ligands[300:])
+    assert roc_auc(both, good[300:]) > roc_auc(log_odds[300:], good[300:]) + 0.15
+    assert found.network_gap < 0
+
+
+def test_a_run_from_before_the_network_gap_has_none(tmp_path):
+    weights = {"intercept": 1.0, "network": 2.0, "energy": 0.5, "gap": -1.0}
+    found = Consensus.of_run({"consensus": weights}, tmp_path)
+    assert found == Consensus(1.0, 2.0, 0.0, 0.5, -1.0)
+
+
 def test_there_is_no_consensus_without_energies_or_kinds():
     ones, ligands = np.ones(4), np.arange(4)
     good = np.array([True, False, True, False])
@@ -119,7 +138,7 @@ def evaluation(energies=None, consensus=None):
 
 def test_an_evaluation_compares_with_docking_and_with_both():
     energies = -np.arange(40.0)
-    found, given_to = evaluation(energies, Consensus(0.0, 1.0, 0.0, -0.1))
+    found, given_to = evaluation(energies, Consensus(0.0, 1.0, 0.0, 0.0, -0.1))
     assert [s.scorer for s in found.scorers] == ["network", "docking score", "consensus"]
     assert found.with_good == 7
     assert any("1 of 8 ligands have no good pose" in note for note in found.notes)
@@ -141,7 +160,7 @@ def test_without_docking_scores_the_network_stands_alone():
 
 
 def test_ligands_that_lack_docking_scores_are_left_out_of_the_comparison_and_counted():
-    energies, weights = -np.arange(40.0), Consensus(0.0, 1.0, 0.0, -0.1)
+    energies, weights = -np.arange(40.0), Consensus(0.0, 1.0, 0.0, 0.0, -0.1)
     whole, _ = evaluation(energies, weights)
     missing = energies.copy()
     missing[[7, 8, 39]] = np.nan  # of ligands 1 and 7
@@ -183,7 +202,7 @@ def test_ligands_that_lack_docking_scores_are_left_out_of_the_comparison_and_cou
 def test_scores_of_ligands_of_one_kind_compare_nothing():
     energies = np.full(40, np.nan)
     energies[:5] = -1.0  # the ligand without a good pose
-    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, -0.1))
+    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, 0.0, -0.1))
     assert [s.scorer for s in found.scorers] == ["network"]
     assert "the 1 of 8 ligands whose poses all have one have poses of one kind" in found.notes[0]
     energies[0] = np.nan
@@ -197,7 +216,7 @@ def test_page_and_terminal_say_how_many_lack_a_docking_score(tmp_path, capsys):
 
     energies = -np.arange(40.0)
     energies[7] = np.nan
-    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, -0.1))
+    found, _ = evaluation(energies, Consensus(0.0, 1.0, 0.0, 0.0, -0.1))
     page = write_ranking_report(
         tmp_path / "report.html", found, run_facts={}, history=[], figures_dir=tmp_path
     ).read_text()

@@ -1,8 +1,9 @@
 """One score out of two: what a network says of a pose, and the energy that docking gave it.
 
 Docking energies compare poses of one ligand well and those of different ligands badly, because
-they grow with the number of atoms; a network's word is about one pose at a time. So an energy
-counts twice: as it is, and by how much it lies above the best of its ligand.
+they grow with the number of atoms; and what a network says of all poses of a ligand may be too high
+or too low together. So each counts twice: as it is, and by how far it is from the best of its
+ligand.
 """
 
 import math
@@ -29,12 +30,14 @@ class Consensus:
     ----------
     intercept: log odds where all else is zero.
     network: weight of the network's own log odds.
+    network_gap: of what these lie below the highest of the same ligand.
     energy: of the docking score, per kcal/mol.
     gap: of what the docking score lies above the lowest of the same ligand, per kcal/mol.
     """
 
     intercept: float
     network: float
+    network_gap: float
     energy: float
     gap: float
 
@@ -69,11 +72,13 @@ class Consensus:
     def of_run(cls, metrics: Any, where: Path) -> "Consensus | None":
         """The one that the metrics of the run `where` hold; None where there is none.
 
-        Raises `UserError` where it is not four finite numbers.
+        Raises `UserError` where it is not as many finite numbers.
         """
         found = metrics.get("consensus") if isinstance(metrics, dict) else ()
         if found is None:
             return None
+        if isinstance(found, dict):
+            found = {"network_gap": 0.0, **found}  # of runs from before that counted
         names = {field.name for field in fields(cls)}
         numbers = isinstance(found, dict) and all(
             isinstance(v, float | int) and math.isfinite(v) for v in found.values()
@@ -88,7 +93,8 @@ class Consensus:
     def log_odds(self, log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:
         """Of each pose (n,), from the network's log odds, docking scores and ligands' numbers."""
         columns = _columns(log_odds, energies, ligands)
-        together: FloatArray = self.intercept + columns @ [self.network, self.energy, self.gap]
+        weights = [self.network, self.network_gap, self.energy, self.gap]
+        together: FloatArray = self.intercept + columns @ weights
         return together
 
     def to_json(self) -> dict[str, Any]:
@@ -105,10 +111,22 @@ def fully_scored(energies: FloatArray, ligands: IntArray) -> npt.NDArray[np.bool
 
 
 def _columns(log_odds: FloatArray, energies: FloatArray, ligands: IntArray) -> FloatArray:
+    columns = [
+        log_odds,
+        _above_lowest(-log_odds, ligands),
+        energies,
+        _above_lowest(energies, ligands),
+    ]
+    return np.column_stack(columns).astype(np.float64)
+
+
+def _above_lowest(values: FloatArray, ligands: IntArray) -> FloatArray:
+    """(n,): by how much each lies above the lowest of its ligand."""
     numbers, ligand = np.unique(ligands, return_inverse=True)
     lowest = np.full(len(numbers), np.inf)
-    np.minimum.at(lowest, ligand, energies)
-    return np.column_stack([log_odds, energies, energies - lowest[ligand]]).astype(np.float64)
+    np.minimum.at(lowest, ligand, values)
+    above: FloatArray = values - lowest[ligand]
+    return above
 
 
 def standardised(log_odds: FloatArray, energies: FloatArray) -> FloatArray:
