@@ -34,9 +34,9 @@ from hubel.train.distributed import joined
 from hubel.views import with_tta, with_views
 
 if TYPE_CHECKING:
-    from hubel.compare.document import Compared
-    from hubel.compare.race import Race
     from hubel.docking.dock import Docked
+    from hubel.racing.document import Compared
+    from hubel.racing.race import Race
 
 __all__ = [
     "Inspected",
@@ -392,8 +392,8 @@ def compare(
     "latency_ms<=5". `settings` are those of `fit` for all candidates. Everything lies in the
     folder `output`, which `resume_race` goes on with. Raises `UserError` for what you can mend.
     """
-    from hubel.compare.planning import RaceRequest
-    from hubel.compare.race import begin
+    from hubel.racing.planning import RaceRequest
+    from hubel.racing.race import begin
 
     started = time.monotonic()
     where = expanded(str(data))
@@ -417,7 +417,7 @@ def compare(
 
 def resume_race(race: str | Path, *, workers: int = 1, report: Report = _quiet) -> "Compared":
     """Go on with a race that was stopped; what is done is not done again."""
-    from hubel.compare.race import open_race
+    from hubel.racing.race import open_race
 
     return _raced(open_race(expanded(str(race))), workers, report, time.monotonic())
 
@@ -427,15 +427,15 @@ def serve_race(race: str | Path, *, report: Report = _quiet) -> int:
 
     Of several processes that torchrun started all do each job together.
     """
-    from hubel.compare.race import serve
+    from hubel.racing.race import serve
 
     with joined() as group:
         return serve(expanded(str(race)), report, group)
 
 
 def _raced(race: "Race", workers: int, report: Report, started: float) -> "Compared":
-    from hubel.compare.document import compared
-    from hubel.compare.race import run_workers
+    from hubel.racing.document import compared
+    from hubel.racing.race import run_workers
 
     run_workers(race, workers, report)
     found = race.answer()

@@ -14,14 +14,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hubel.compare.answer import answer
-from hubel.compare.candidates import PRESETS, Candidate, from_names, preset, tuned
-from hubel.compare.document import sentences
-from hubel.compare.ledger import MOST_ATTEMPTS, FolderLedger
-from hubel.compare.plan import Entry, Plan, read_plan, write_plan
-from hubel.compare.prices import Constraint, Price, nearest
-from hubel.compare.redraws import redrawn, seed_spread, with_seeds
-from hubel.compare.rungs import (
+from hubel.errors import UserError
+from hubel.inference import Validation
+from hubel.models import MODELS
+from hubel.racing.answer import answer
+from hubel.racing.candidates import PRESETS, Candidate, from_names, preset, tuned
+from hubel.racing.document import sentences
+from hubel.racing.ledger import MOST_ATTEMPTS, FolderLedger
+from hubel.racing.plan import Entry, Plan, read_plan, write_plan
+from hubel.racing.prices import Constraint, Price, nearest
+from hubel.racing.redraws import redrawn, seed_spread, with_seeds
+from hubel.racing.rungs import (
     Job,
     Outcome,
     Rung,
@@ -32,9 +35,6 @@ from hubel.compare.rungs import (
     survivors,
     time_needed,
 )
-from hubel.errors import UserError
-from hubel.inference import Validation
-from hubel.models import MODELS
 from hubel.report.race_charts import front
 from hubel.report.race_terminal import race_text
 from hubel.report.words import NO_BREAK

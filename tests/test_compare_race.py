@@ -10,9 +10,9 @@ import pytest
 from commands import loaded, ran, refusal
 
 import hubel
-from hubel.compare.race import open_race, run_workers
-from hubel.compare.rungs import Job
 from hubel.errors import UserError
+from hubel.racing.race import open_race, run_workers
+from hubel.racing.rungs import Job
 from hubel.runs import RunFolder
 
 NETS = '''

@@ -10,7 +10,7 @@ __all__ = ["write_race_page"]
 
 
 def write_race_page(destination: Path, document: Mapping[str, Any]) -> Path:
-    """Write the page of a document of `hubel.compare.document`; returns `destination`."""
+    """Write the page of a document of `hubel.racing.document`; returns `destination`."""
     from hubel.report import race_charts  # Altair takes seconds to import
 
     plan = document["plan"]

@@ -11,7 +11,7 @@ __all__ = ["race_text"]
 
 
 def race_text(document: Mapping[str, Any], columns: int = 80) -> str:
-    """Table and sentences of a document of `hubel.compare.document`."""
+    """Table and sentences of a document of `hubel.racing.document`."""
     plan = document["plan"]
     objective, rungs = plan["objective"], plan["rungs"]
     header = ("network", "trained", objective, "95 %", "best in", "ms", "params")

@@ -22,16 +22,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.compare.answer import Answer, answer
-from hubel.compare.ledger import FolderLedger, Ledger
-from hubel.compare.plan import Plan, read_plan, write_plan
-from hubel.compare.planning import RaceRequest, make_plan
-from hubel.compare.rungs import Job, Outcome, due
-from hubel.compare.trial import outputs_file, trial_folder
-from hubel.compare.worker import work
 from hubel.data.paths import exists, expanded
 from hubel.errors import Interrupted, UserError
 from hubel.inference import read_validation
+from hubel.racing.answer import Answer, answer
+from hubel.racing.ledger import FolderLedger, Ledger
+from hubel.racing.plan import Plan, read_plan, write_plan
+from hubel.racing.planning import RaceRequest, make_plan
+from hubel.racing.rungs import Job, Outcome, due
+from hubel.racing.trial import outputs_file, trial_folder
+from hubel.racing.worker import work
 from hubel.runs import RunFolder, write_atomic
 from hubel.tasks import TASKS
 from hubel.train.distributed import Group

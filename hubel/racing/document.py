@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.compare.answer import Answer, Standing
-from hubel.compare.plan import Plan
-from hubel.compare.race import Race
+from hubel.racing.answer import Answer, Standing
+from hubel.racing.plan import Plan
+from hubel.racing.race import Race
 from hubel.report.race import write_race_page
 
 __all__ = ["Compared", "compared", "sentences"]

@@ -5,15 +5,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from hubel.compare.candidates import Candidate, from_names, preset, tuned
-from hubel.compare.plan import Entry, Plan
-from hubel.compare.prices import Constraint, Price, nearest, price
-from hubel.compare.rungs import cut, time_needed
 from hubel.config import FitConfig
 from hubel.cost.fit_cost import DataFacts, facts_of
 from hubel.data.sentences import counted
 from hubel.data.source import Source, open_source
 from hubel.errors import UserError, suggestion
+from hubel.racing.candidates import Candidate, from_names, preset, tuned
+from hubel.racing.plan import Entry, Plan
+from hubel.racing.prices import Constraint, Price, nearest, price
+from hubel.racing.rungs import cut, time_needed
 from hubel.tasks import TASKS, Task
 from hubel.train.optimizers import usual_decay, usual_rate
 from hubel.train.settle import settle_task

@@ -5,10 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hubel.compare.ledger import Ledger
-from hubel.compare.plan import Plan
-from hubel.compare.rungs import Job, due
-from hubel.compare.trial import run_job
+from hubel.racing.ledger import Ledger
+from hubel.racing.plan import Plan
+from hubel.racing.rungs import Job, due
+from hubel.racing.trial import run_job
 from hubel.runs import RunInUseError
 from hubel.train.distributed import Group
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hubel.compare.candidates import Candidate
-from hubel.compare.rungs import Rung
 from hubel.config import FitConfig
 from hubel.errors import UserError
+from hubel.racing.candidates import Candidate
+from hubel.racing.rungs import Rung
 from hubel.runs import write_atomic
 
 __all__ = ["Entry", "Plan", "read_plan", "write_plan"]

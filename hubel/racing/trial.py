@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hubel.compare.plan import Plan
-from hubel.compare.rungs import Job, Outcome
 from hubel.config import FitConfig
 from hubel.errors import Interrupted, UserError
 from hubel.python_file import is_own_file
+from hubel.racing.plan import Plan
+from hubel.racing.rungs import Job, Outcome
 from hubel.runs import RunFolder, RunInUseError, WatchedRun, write_atomic
 from hubel.train.distributed import Group
 from hubel.train.fit import fit, resume

@@ -10,12 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from hubel.compare.plan import Plan
-from hubel.compare.redraws import Scores, redrawn, seed_spread, with_seeds
-from hubel.compare.rungs import Job, Outcome, alive, ranking, scores_of
 from hubel.config import FitConfig
 from hubel.errors import UserError
 from hubel.inference import Validation
+from hubel.racing.plan import Plan
+from hubel.racing.redraws import Scores, redrawn, seed_spread, with_seeds
+from hubel.racing.rungs import Job, Outcome, alive, ranking, scores_of
 
 __all__ = ["Answer", "Standing", "answer", "command"]
 

@@ -17,8 +17,8 @@ from typing import Protocol
 
 import filelock
 
-from hubel.compare.rungs import Job, Outcome
 from hubel.errors import UserError
+from hubel.racing.rungs import Job, Outcome
 from hubel.runs import write_atomic
 
 __all__ = ["MOST_ATTEMPTS", "FolderLedger", "Ledger"]
