@@ -162,7 +162,7 @@ def _sample_s(network: Model, config: FitConfig, shape: tuple[int, ...]) -> tupl
     return min(step_s) / batch, min(forward_s) / batch
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _latency_ms(network: Model, config: FitConfig, shape: tuple[int, ...]) -> float:
     """Median time of one sample's forward pass; the network is left as it was."""
     engine = exact_engine(config)
