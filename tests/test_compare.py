@@ -405,7 +405,7 @@ def test_the_table_fits_a_narrow_terminal() -> None:
         **found.to_json(),
         "plan": plan.to_json(),
         "sentences": sentences(plan, found),
-        "test": {"n": 50, "metrics": {"top1": {"value": 0.875}}},
+        "test": {"n": 50, "metrics": {"top1": 0.875}},
         "run": "r", "report": "p",
     }  # fmt: skip
     json.dumps(document, allow_nan=False)

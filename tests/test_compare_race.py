@@ -125,7 +125,7 @@ def test_only_the_choice_has_seen_the_test_split(raced):
     seen = list(found.folder.glob("trials/*/evaluation/test"))
     assert len(seen) == 1
     assert seen[0].parts[-3] == open_race(found.folder).best_run("nets.py-Good").path.name
-    assert found.document["test"]["metrics"]["top1"]["value"] > 0.5
+    assert found.document["test"]["metrics"]["top1"] > 0.5
 
 
 def test_its_files_say_what_it_said(raced):

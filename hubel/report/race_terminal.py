@@ -29,21 +29,15 @@ def race_text(document: Mapping[str, Any], columns: int = 80) -> str:
     for sentence in document["sentences"]:
         lines += textwrap.wrap(printable(sentence) + ".", columns)
     test = document["test"]
-    if test is not None and plan["objective"] in test["metrics"]:
-        value = test["metrics"][plan["objective"]]
+    if test is not None and objective in test["metrics"]:
         lines += textwrap.wrap(
-            f"On the test split, touched once: {objective} {_figure(value)} of {test['n']:,} "
-            f"samples.",
+            f"On the test split, touched once: {objective} {test['metrics'][objective]:.4f} of "
+            f"{test['n']:,} samples.",
             columns,
         )
     lines += ["", f"Run     {document['run']}", f"Report  {document['report']}"]
     lines += ["In full " + document["command"]]
     return "\n".join(lines)
-
-
-def _figure(value: Any) -> str:
-    found = value["value"] if isinstance(value, Mapping) else value
-    return f"{found:.4f}"
 
 
 def _row(one: Mapping[str, Any], rungs: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
