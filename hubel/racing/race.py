@@ -180,6 +180,15 @@ def run_workers(race: Race, num_workers: int, report: Report) -> None:
                 left = due(race.plan.rungs, race.plan.names, race.plan.num_seeds, outcomes)
                 if not left or stop:
                     break
+                rung = left[0].rung
+                ended = sum(job.rung == rung for job in outcomes)
+                report(
+                    {
+                        "stage": f"rung {rung + 1} of {len(race.plan.rungs)}, {left[0].trial}",
+                        "count": ended,
+                        "total": ended + len(left),
+                    }
+                )
                 for number in range(num_workers):
                     worker = workers.get(number)
                     if worker is not None and worker.poll() is not None:

@@ -13,6 +13,7 @@ _FIGURES = {
     "latency_ms": "milliseconds for one sample",
     "params": "parameters",
     "epoch_s": "predicted seconds of a pass over the training samples",
+    "training_mb": "MB that a training step keeps, with weights and optimizer",
 }
 
 Row = Mapping[str, Any]
