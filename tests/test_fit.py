@@ -404,13 +404,12 @@ def test_the_aftermath_of_the_loop_is_two_validations_and_the_writing():
         task=SimpleNamespace(answer="class"),
         config=SimpleNamespace(tta="all"),
     )
-    choice = SimpleNamespace(speedup=2.5)
     expected = 4.0 + 2.5 * 4.0 + 4 * 0.5 + 0.3  # by the engine, in float32, the writing
-    assert fit_module._after_loop_s(t, choice, 4.0, 0.5) == pytest.approx(expected)
+    assert fit_module._after_loop_s(t, 2.5, 4.0, 0.5) == pytest.approx(expected)
     t.engine.precision = "fp32"
-    assert fit_module._after_loop_s(t, choice, 4.0, 0.5) == pytest.approx(8.0 + 2.3)
+    assert fit_module._after_loop_s(t, 2.5, 4.0, 0.5) == pytest.approx(8.0 + 2.3)
     t.task.answer = "pose"  # judged in eight orientations at the end
-    assert fit_module._after_loop_s(t, choice, 4.0, 0.5) == pytest.approx(4.0 + 8 * 4.0 + 2.3)
+    assert fit_module._after_loop_s(t, 2.5, 4.0, 0.5) == pytest.approx(4.0 + 8 * 4.0 + 2.3)
 
 
 def test_a_budget_too_short_for_anything_still_makes_one_step(pictures, tmp_path):
