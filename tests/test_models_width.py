@@ -58,13 +58,20 @@ def test_which_networks_have_one_width():
 
 
 @pytest.mark.parametrize("name", SCALABLE)
-def test_parameters_go_with_the_square_of_the_width(name):
-    counts = {
-        width: count(on_meta(replace(published(name), width=width))) for width in (0.5, 1.0, 2.0)
-    }
-    assert counts[1.0] == MODELS[name].num_params
-    assert 0.2 < counts[0.5] / counts[1.0] < 0.47
-    assert 3.0 < counts[2.0] / counts[1.0] < 4.1
+def test_every_layer_is_scaled_and_parameters_go_with_the_square(name):
+    half, whole, double = (
+        on_meta(replace(published(name), width=width)) for width in (0.5, 1.0, 2.0)
+    )
+    a = MODELS[name]
+    assert count(whole) == a.num_params
+    assert 0.2 < count(half) / a.num_params < 0.47
+    assert 3.0 < count(double) / a.num_params < 4.1
+    # Of input, classes, depthwise filters and swift's whitening of patches.
+    fixed = {1, a.in_channels, a.num_classes, 2 * a.in_channels * 2**a.spatial_dims}
+    for (layer, one), two in zip(whole.named_parameters(), double.parameters(), strict=True):
+        if layer.endswith(("weight", "bias")):
+            channels = zip(one.shape[:2], two.shape[:2], strict=True)
+            assert {n for n, more in channels if n == more} <= fixed, layer
 
 
 @pytest.mark.parametrize("name", each(SCALABLE))
@@ -180,6 +187,8 @@ def test_a_run_keeps_its_width(pictures, tmp_path):
     assert [stage[0].out_channels for stage in trained.model.stages] == [8, 16, 32]
     assert trained.model.head[2].out_features == 256
     assert count(trained.model) == facts["params"]
+    page = run.evaluate().report.read_text()
+    assert "0.5 × the published channels" in page
     before = asdict(trained.spec)
     del before["width"]  # as in runs from before there were widths
     assert ModelSpec(**before).width == 1.0
