@@ -156,8 +156,8 @@ class GoogLeNet(Model):
         modules = {}
         tapped = []
         for name, row in _TABLE_1.items():
-            row = tuple(scaled(branch, width) for branch in row)
-            modules[name] = Inception(spatial_dims, channels, row)
+            counts = tuple(scaled(count, width) for count in row)
+            modules[name] = Inception(spatial_dims, channels, counts)
             channels = modules[name].out_channels
             if name in _TAPPED:
                 tapped.append(channels)
