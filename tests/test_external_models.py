@@ -45,10 +45,6 @@ def fixed():
     return nn.Sequential(nn.Flatten(), nn.Linear(12, 10))
 
 
-def wide(in_channels, num_classes, width=1.0):
-    return Net(in_channels, num_classes, width=round(4 * width))
-
-
 def needs_more(in_channels, depth):
     return fixed()
 
@@ -65,6 +61,10 @@ def number():
 class Pair(nn.Module):
     def forward(self, x):
         return x, x
+
+
+def wide(in_channels, num_classes, width=1.0):
+    return Net(in_channels, num_classes, width=round(4 * width))
 
 
 instance = fixed()
