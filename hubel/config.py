@@ -20,6 +20,7 @@ from hubel.errors import UserError, suggestion
 __all__ = [
     "AUTO",
     "PRECISIONS",
+    "WIDTHS",
     "FitConfig",
     "by_recipe",
     "parse_batch_size",
@@ -36,6 +37,9 @@ AUTO = "auto"
 
 PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 """What forward and backward may compute in, the most exact first."""
+
+WIDTHS = (0.1, 10.0)
+"""The least and the largest multiple of a paper's channels."""
 
 _LARGEST_SIDE = 4096  # a network's input, not a photograph's
 
@@ -199,6 +203,8 @@ class FitConfig:
     stem: str = setting("auto", "First layers: the paper's, or for small pictures; auto: small "
                         "below 96 pixels where there is one", "Network",
                         choices=("auto", "paper", "small"))  # fmt: skip
+    width: float = setting(1.0, "Channels of every layer, as a multiple of the paper's", "Network",
+                           low=WIDTHS[0], high=WIDTHS[1])  # fmt: skip
     img_size: tuple[int, ...] | None = setting(
         None, "Size of the network's input, 32 or 48x64; by default the data's own",
         "Data", parse=parse_size)  # fmt: skip

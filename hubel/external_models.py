@@ -21,7 +21,7 @@ from hubel.shapes import format_shape
 
 __all__ = ["ExternalModel", "external", "is_external"]
 
-_ARGUMENTS = ("in_channels", "num_classes", "input_size", "spatial_dims", "dropout")
+_ARGUMENTS = ("in_channels", "num_classes", "input_size", "spatial_dims", "dropout", "width")
 """What a person's own class or function may take, by name."""
 
 
@@ -39,11 +39,12 @@ def external(spec: ModelSpec) -> Model:
 
     A person's own file is executed: call this only with a name that the person gave, not with
     one that a run or another file contains. What its class or function takes of in_channels,
-    num_classes, input_size, spatial_dims and dropout it is given by name; the network itself
-    is never changed. Networks of the libraries get the channels and classes of `spec`.
+    num_classes, input_size, spatial_dims, dropout and width it is given by name, the last two
+    only where `spec` asks for them or there is no default; the network itself is never changed.
+    Networks of the libraries get the channels and classes of `spec`.
 
-    Raises `UserError` for unknown names, libraries that are not installed, a stem, sizes or
-    numbers that the network cannot have, and errors in a person's file (with the line).
+    Raises `UserError` for unknown names, libraries that are not installed, a stem, a width,
+    sizes or numbers that the network cannot have, and errors in a person's file (with the line).
     """
     if spec.stem == "small":
         raise UserError(f"--stem small: '{spec.name}' has only a stem of its own; leave it out")
@@ -53,6 +54,11 @@ def external(spec: ModelSpec) -> Model:
             f"{spec.in_channels} and {spec.num_classes}"
         )
     library, _, name = spec.name.partition(":")
+    if library in ("torchvision", "timm") and spec.width != 1.0:
+        raise UserError(
+            f"--width {spec.width:g}: '{spec.name}' has channels of its own; leave --width out, or "
+            f"take one of hubel's own networks (hubel models lists them)"
+        )
     if library == "torchvision":
         network = _from_torchvision(name, spec)
     elif library == "timm":
@@ -231,6 +237,7 @@ def _from_file(spec: ModelSpec) -> nn.Module:
         )
     values: dict[str, Any] = {key: getattr(spec, key) for key in _ARGUMENTS if hasattr(spec, key)}
     values["spatial_dims"] = len(spec.input_size)
+    asked = {"dropout": spec.dropout is not None, "width": spec.width != 1.0}
     given = {}
     try:
         parameters = dict(inspect.signature(maker).parameters)
@@ -239,7 +246,7 @@ def _from_file(spec: ModelSpec) -> nn.Module:
     for key, parameter in parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if key == "dropout" and spec.dropout is None and parameter.default is not parameter.empty:
+        if not asked.get(key, True) and parameter.default is not parameter.empty:
             continue  # its own
         if key in values and parameter.kind is not parameter.POSITIONAL_ONLY:
             given[key] = values[key]
@@ -248,11 +255,12 @@ def _from_file(spec: ModelSpec) -> nn.Module:
                 f"--model '{spec.name}' needs '{key}', which hubel does not know; give it a "
                 f"default (hubel gives {', '.join(_ARGUMENTS)}, each by name)"
             )
-    if spec.dropout is not None and "dropout" not in given:
-        raise UserError(
-            f"--dropout {spec.dropout:g}: '{spec.name}' takes no argument 'dropout'; add it or "
-            "leave --dropout out"
-        )
+    for key in asked:
+        if asked[key] and key not in given:
+            raise UserError(
+                f"--{key} {values[key]:g}: '{spec.name}' takes no argument '{key}'; add it or "
+                f"leave --{key} out"
+            )
     network = telling_where(
         Path(file).expanduser(), f"cannot build '{name}'", lambda: maker(**given)
     )

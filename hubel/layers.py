@@ -17,6 +17,7 @@ __all__ = [
     "conv",
     "conv_norm",
     "max_pool",
+    "scaled",
 ]
 
 _CONV: dict[int, type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]] = {
@@ -36,6 +37,22 @@ _BATCH_NORM: dict[int, type[nn.BatchNorm1d] | type[nn.BatchNorm2d] | type[nn.Bat
     2: nn.BatchNorm2d,
     3: nn.BatchNorm3d,
 }
+
+
+def scaled(channels: int, width: float, multiple: int = 8) -> int:
+    """`channels` · `width`, rounded to a multiple, of which there is at least one.
+
+    As MobileNets are made wider and narrower (Sandler et al. 2018, arXiv 1801.04381, and the
+    authors' code): kernels like multiples of 8, and rounding takes away no more than a tenth.
+    At width 1 all is left as it is.
+
+    >>> scaled(64, 0.5), scaled(24, 0.75), scaled(32, 1.4), scaled(6, 1.0)
+    (32, 24, 48, 6)
+    """
+    if width == 1.0:
+        return channels
+    rounded = max(multiple, int(channels * width + multiple / 2) // multiple * multiple)
+    return rounded if rounded >= 0.9 * channels * width else rounded + multiple
 
 
 def conv(

@@ -29,6 +29,7 @@ def named_network(
     *,
     num_classes: int | None = None,
     stem: Stem = "auto",
+    width: float = 1.0,
 ) -> tuple[nn.Module, tuple[int, ...]]:
     """The network, without numbers in it where that can be, and the shape of its input.
 
@@ -37,7 +38,7 @@ def named_network(
     ones if None. `UserError` for unknown names and for what a run has decided already.
     """
     try:
-        return _named(name, input_shape, num_classes, stem)
+        return _named(name, input_shape, num_classes, stem, width)
     except UserError as error:
         raise UserError(_by_argument(str(error), input_shape)) from error
 
@@ -58,14 +59,18 @@ def _by_argument(message: str, input_shape: tuple[int, ...] | None) -> str:
 
 
 def _named(
-    name: str, input_shape: tuple[int, ...] | None, num_classes: int | None, stem: Stem
+    name: str,
+    input_shape: tuple[int, ...] | None,
+    num_classes: int | None,
+    stem: Stem,
+    width: float,
 ) -> tuple[nn.Module, tuple[int, ...]]:
     is_architecture = is_external(name) or name in MODELS.names()
     if name and not is_architecture and Path(name).expanduser().is_dir():
-        if num_classes is not None or stem != "auto":
+        if num_classes is not None or stem != "auto" or width != 1.0:
             raise UserError(
-                f"the run '{name}' has its network already: leave out --num-classes and --stem, "
-                f"or name an architecture (hubel models lists them)"
+                f"the run '{name}' has its network already: leave out --num-classes, --stem "
+                f"and --width, or name an architecture (hubel models lists them)"
             )
         trained = load_trained(RunFolder.open(Path(name).expanduser()))
         return trained.model, input_shape or trained.spec.input_shape
@@ -75,7 +80,7 @@ def _named(
         published = MODELS[name]
         shape = input_shape or published.input_shape
         classes = published.num_classes if num_classes is None else num_classes
-    spec = ModelSpec(name, shape[0], classes, shape[1:], stem=stem)
+    spec = ModelSpec(name, shape[0], classes, shape[1:], stem=stem, width=width)
     if ".py" in name and is_external(name):
         model: nn.Module = network_of(spec)[1]  # a person's code may look at numbers
         if input_shape is None:

@@ -177,6 +177,11 @@ def load_pretrained(
                 f"--pretrained torchvision: torchvision publishes no weights for --model "
                 f"'{spec.name}'; give a file, or choose a network that has some (hubel models)"
             )
+        if spec.width != 1.0:
+            raise UserError(
+                f"--pretrained torchvision: the published weights of '{spec.name}' are of width 1, "
+                f"got --width {spec.width:g}; leave one of the two out"
+            )
         path = _fetched(published, progress)
     else:
         path = expanded(pretrained)
@@ -367,7 +372,7 @@ def _fitted(
         raise UserError(
             f"--pretrained '{path}' does not fit --model '{spec.name}': {'; '.join(wrong[:_SHOWN])}"
             + (f" and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else "")
-            + f"; {_remedy(wrong[0], first, spec, placed)}"
+            + f"; {_remedy(wrong[0], first, spec, placed, state)}"
         )
     if inflated:
         adapted.append(f"{inflated} flat filters inflated to volumes")
@@ -388,15 +393,23 @@ def _other_channels(tensor: torch.Tensor, here: torch.Tensor) -> bool:
     return other and tensor.shape[1] in _COLOURS
 
 
-def _remedy(wrong: str, first: str, spec: ModelSpec, placed: Mapping[str, torch.Tensor]) -> str:
+def _remedy(
+    wrong: str,
+    first: str,
+    spec: ModelSpec,
+    placed: Mapping[str, torch.Tensor],
+    state: Mapping[str, torch.Tensor],
+) -> str:
     if first in wrong and (there := placed[first].shape[1]) not in (spec.in_channels, *_COLOURS):
         return (
             f"its {there} channels are no colours and cannot be made into {spec.in_channels}: give "
             f"data with the same, of poses by --receptor-channels and --ligand-channels"
         )
+    if first in wrong and len(placed[first]) != len(state[first]) and not is_external(spec.name):
+        return f"they are of another --width than {spec.width:g}: give theirs, or other weights"
     if first in wrong and spec.stem == "small":
         return "they have the paper's first layers: --stem paper, with --img-size 224 best"
-    return "give the weights of the same architecture and --img-size"
+    return "give the weights of the same architecture, --width and --img-size"
 
 
 def _shape(shape: torch.Size) -> str:

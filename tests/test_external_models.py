@@ -63,6 +63,10 @@ class Pair(nn.Module):
         return x, x
 
 
+def wide(in_channels, num_classes, width=1.0):
+    return Net(in_channels, num_classes, width=round(4 * width))
+
+
 instance = fixed()
 '''
 
@@ -259,9 +263,21 @@ def test_a_network_that_gives_more_than_one_tensor(file):
         of(f"{file}:Pair")(torch.zeros(1, 3, 4, 4))
 
 
-def test_dropout_that_a_persons_network_does_not_take(file):
+def test_dropout_and_width_that_a_persons_network_does_not_take(file):
     with pytest.raises(UserError, match=r"--dropout 0\.5: '.*fixed' takes no argument 'dropout'"):
         of(f"{file}:fixed", dropout=0.5)
+    with pytest.raises(UserError, match=r"--width 0\.5: '.*fixed' takes no argument 'width'; add"):
+        of(f"{file}:fixed", width=0.5)
+
+
+def test_a_width_is_given_to_those_who_take_it(file):
+    assert of(f"{file}:wide", width=2.0).network.layers[0].out_channels == 8
+    # What is called so there may be no factor: its own default stays unless one was asked for.
+    assert of(f"{file}:Net").network.layers[0].out_channels == 4
+    for name in ("torchvision:resnet18", "timm:resnet18"):
+        message = rf"--width 0\.5: '{name}' has channels of its own; leave --width out, or take"
+        with pytest.raises(UserError, match=message):
+            of(name, width=0.5)
 
 
 @pytest.mark.parametrize(

@@ -98,7 +98,7 @@ def test_the_smallest_side_is_exact(name, stem, smallest):
         with torch.device("meta"):
             model = architecture.builder(
                 in_channels=1, num_classes=2, input_size=(side, 64), spatial_dims=2, dropout=None,
-                stem=stem,
+                stem=stem, width=1.0,
             )  # fmt: skip
             return model.eval()(torch.empty(1, 1, side, 64))
 

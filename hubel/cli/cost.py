@@ -76,6 +76,9 @@ def cost(
     stem: str = typer.Option(
         "auto", "--stem", help="First layers: paper, small, or auto by the picture's size."
     ),
+    width: float = typer.Option(
+        FitConfig.width, "--width", help="Channels of every layer, as a multiple of the paper's."
+    ),
     depth: int | None = typer.Option(
         None,
         "--depth",
@@ -138,7 +141,9 @@ def cost(
     predicted = fit = None
     notes: list[str] = []
     with only_the_document(json):
-        network, shape = named_network(model, shape, num_classes=num_classes, stem=cast(Stem, stem))
+        network, shape = named_network(
+            model, shape, num_classes=num_classes, stem=cast(Stem, stem), width=width
+        )
         if TASKS[task].answer != "class":
             if num_classes is None:
                 raise UserError(

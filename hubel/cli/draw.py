@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import typer
 
+from hubel.config import FitConfig
 from hubel.errors import UserError, suggestion
 
 if TYPE_CHECKING:
@@ -44,6 +45,9 @@ def draw(
     input: str | None = typer.Option(
         None, "--input", help="CxHxW or CxDxHxW. (default: the published one)"
     ),
+    width: float = typer.Option(
+        FitConfig.width, "--width", help="Channels of every layer, as a multiple of the paper's."
+    ),
     output: str | None = typer.Option(
         None,
         "--output",
@@ -74,7 +78,7 @@ def draw(
     name = output or f"{plain}-{style}.svg"
     path = destination("--output", name, SUFFIXES, [model.partition(":")[0]], force)
     with only_the_document(json):
-        network, shape = named_network(model, shape)
+        network, shape = named_network(model, shape, width=width)
         from hubel.draw.graph import network_graph
 
         graph = network_graph(network, shape, title)
@@ -103,7 +107,6 @@ def draw(
 
 def _by_time(network: "nn.Module", shape: tuple[int, ...]) -> "Colouring":
     """Colours by the predicted time of each layer in a training step of `_BATCH` pictures."""
-    from hubel.config import FitConfig
     from hubel.cost.words import seconds_words
     from hubel.draw.palette import Colouring
     from hubel.train.forecast import forecast_here

@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import torch
 from torch import nn
 
+from hubel.config import WIDTHS
 from hubel.errors import UserError
 from hubel.registry import Registry
 from hubel.shapes import format_shape
@@ -90,8 +91,13 @@ class Builder(Protocol):
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
-        """`stem` is 'paper' or 'small'; `dropout` None is the paper's own."""
+        """`stem` is 'paper' or 'small'; `dropout` None is the paper's own.
+
+        `width` is what the paper's channels are multiplied by (`hubel.layers.scaled`), but for
+        those of the input and the classes.
+        """
         ...
 
 
@@ -125,6 +131,8 @@ class Architecture:
     spatial_dims: int = 2
     torchvision: str | None = None
     """The name of the same network in torchvision, whose weights fit in the same order."""
+    fixed_width: bool = False
+    """Whether its channels are those of its paper and nothing else: no width but 1."""
     patched: "Callable[[int], Architecture] | None" = None
     """The same network on patches of another side; None where there are no patches."""
 
@@ -168,6 +176,8 @@ class ModelSpec:
     input_size: tuple[int, ...]
     dropout: float | None = None
     stem: Stem = "auto"
+    width: float = 1.0
+    """What the paper's channels are multiplied by; 1 in what was saved before there were others."""
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -187,6 +197,14 @@ def resolve(spec: ModelSpec) -> ModelSpec:
         raise UserError(
             f"--model '{spec.name}' takes pictures (2 sizes) or volumes (3), got "
             f"{format_shape(*spec.input_size)}"
+        )
+    narrowest, widest = WIDTHS
+    if not narrowest <= spec.width <= widest:
+        raise UserError(f"--width must be between {narrowest:g} and {widest:g}, got {spec.width}")
+    if spec.width != 1.0 and architecture.fixed_width:
+        raise UserError(
+            f"--width {spec.width:g}: '{spec.name}' has the channels that were published and no "
+            f"others; leave --width out, or choose another network (hubel models lists them)"
         )
     has_small = architecture.smallest_small is not None
     stem = spec.stem
@@ -224,4 +242,5 @@ def build(spec: ModelSpec) -> Model:
         spatial_dims=len(spec.input_size),
         dropout=spec.dropout,
         stem=spec.stem,
+        width=spec.width,
     )

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hubel.layers import adaptive_average_pool, conv, max_pool
+from hubel.layers import adaptive_average_pool, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["AlexNet", "alexnet", "alexnet_one_tower"]
@@ -66,10 +66,11 @@ class AlexNet(Model):
         spatial_dims: int,
         dropout: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
         small = stem == "small"
-        c1, c2, c3, c4, c5 = plan.channels
+        c1, c2, c3, c4, c5 = (scaled(channels, width) for channels in plan.channels)
         if small:
             first = conv(spatial_dims, in_channels, c1, 3, padding=1)
         else:
@@ -88,7 +89,7 @@ class AlexNet(Model):
             )
         )
         side = 6 if spatial_dims == 2 and not small else 3
-        hidden = 1024 if small else 4096
+        hidden = scaled(1024 if small else 4096, width)
         self.head = nn.Sequential(
             adaptive_average_pool(spatial_dims, side),
             nn.Flatten(),  # (n, c5, *side) -> (n, c5·side^dims)
@@ -123,10 +124,11 @@ def alexnet(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network of 2012, for any input of at least 67 pixels a side (15, small stem)."""
     rate = 0.5 if dropout is None else dropout
-    return AlexNet(_TWO_GROUPS, in_channels, num_classes, spatial_dims, rate, stem)
+    return AlexNet(_TWO_GROUPS, in_channels, num_classes, spatial_dims, rate, stem, width)
 
 
 def alexnet_one_tower(
@@ -137,10 +139,11 @@ def alexnet_one_tower(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network in one tower, for any input of at least 63 pixels a side (15, small stem)."""
     rate = 0.5 if dropout is None else dropout
-    return AlexNet(_ONE_TOWER, in_channels, num_classes, spatial_dims, rate, stem)
+    return AlexNet(_ONE_TOWER, in_channels, num_classes, spatial_dims, rate, stem, width)
 
 
 MODELS.register("alexnet")(

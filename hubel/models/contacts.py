@@ -19,7 +19,7 @@ On CSAR's poses it learns in the first pass what gnina's networks learn in sever
 import torch
 from torch import nn
 
-from hubel.layers import average_pool, conv, conv_norm
+from hubel.layers import average_pool, conv, conv_norm, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["Contacts", "contacts"]
@@ -34,31 +34,43 @@ class Contacts(Model):
     """See the module; input (n, in_channels, *spatial) of any size from 8 a side."""
 
     def __init__(
-        self, in_channels: int, num_classes: int, spatial_dims: int, dropout: float
+        self,
+        in_channels: int,
+        num_classes: int,
+        spatial_dims: int,
+        dropout: float,
+        width: float,
     ) -> None:
         super().__init__()
         stages = []
+        seen = []  # channels of the maps that are averaged
         channels = in_channels
         for widths in _WIDTHS:
             layers: list[nn.Module] = [average_pool(spatial_dims, 2)]
-            for width in widths:
+            for out_channels in (scaled(c, width) for c in widths):
                 layers.append(
                     conv_norm(
-                        spatial_dims, channels, width, 3, activation=nn.ReLU(), momentum=_MOMENTUM
+                        spatial_dims,
+                        channels,
+                        out_channels,
+                        3,
+                        activation=nn.ReLU(),
+                        momentum=_MOMENTUM,
                     )
                 )
-                channels = width
+                channels = out_channels
+            seen.append(channels)
             stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
-        first = _WIDTHS[0][-1]
+        hidden = scaled(_HIDDEN, width)
         # No bias: weights that are normalised would not change with it.
-        self.attention = conv(spatial_dims, first, 1, 1, bias=False)
+        self.attention = conv(spatial_dims, seen[0], 1, 1, bias=False)
         nn.init.zeros_(self.attention.weight)  # type: ignore[arg-type]
         self.halve = average_pool(spatial_dims, 2)
-        self.hidden = nn.Linear(sum(widths[-1] for widths in _WIDTHS), _HIDDEN)
+        self.hidden = nn.Linear(sum(seen), hidden)
         self.activation = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
-        self.head = nn.Linear(_HIDDEN, num_classes)
+        self.head = nn.Linear(hidden, num_classes)
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
         """Of strides 2, 4 and 8."""
@@ -92,9 +104,10 @@ def contacts(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """A `Builder`."""
-    return Contacts(in_channels, num_classes, spatial_dims, dropout or 0.0)
+    return Contacts(in_channels, num_classes, spatial_dims, dropout or 0.0, width)
 
 
 MODELS.register("contacts")(

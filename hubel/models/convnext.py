@@ -15,7 +15,7 @@ nothing to chance: stochastic depth is off, too.
 import torch
 from torch import nn
 
-from hubel.layers import ChannelNorm, StochasticDepth, adaptive_average_pool, conv
+from hubel.layers import ChannelNorm, StochasticDepth, adaptive_average_pool, conv, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["ConvNeXt", "convnext_tiny"]
@@ -61,10 +61,12 @@ class ConvNeXt(Model):
         dropout: float,
         stochastic_depth: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
         self.small = stem == "small"
-        channels = _CHANNELS[0]
+        widths = [scaled(channels, width) for channels in _CHANNELS]
+        channels = widths[0]
         patches = (
             conv(spatial_dims, in_channels, channels, 3, padding=1)
             if self.small
@@ -73,14 +75,14 @@ class ConvNeXt(Model):
         self.stem = nn.Sequential(patches, ChannelNorm(channels, eps=_EPS))
         stages = []
         block, last = 0, sum(_BLOCKS) - 1
-        for i, (blocks, width) in enumerate(zip(_BLOCKS, _CHANNELS, strict=True)):
+        for i, (blocks, out_channels) in enumerate(zip(_BLOCKS, widths, strict=True)):
             layers: list[nn.Module] = []
             if i > 0:
                 layers += [
                     ChannelNorm(channels, eps=_EPS),
-                    conv(spatial_dims, channels, width, 2, stride=2),
+                    conv(spatial_dims, channels, out_channels, 2, stride=2),
                 ]
-                channels = width
+                channels = out_channels
             for _ in range(blocks):
                 layers.append(Block(spatial_dims, channels, stochastic_depth * block / last))
                 block += 1
@@ -126,11 +128,12 @@ def convnext_tiny(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network for any input of at least 32 pixels a side, 8 with the small stem."""
     rate = 0.0 if dropout is None else dropout
     depth = 0.0 if dropout == 0.0 else _DEPTH
-    return ConvNeXt(in_channels, num_classes, spatial_dims, rate, depth, stem)
+    return ConvNeXt(in_channels, num_classes, spatial_dims, rate, depth, stem, width)
 
 
 MODELS.register("convnext_tiny")(

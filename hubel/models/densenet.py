@@ -19,7 +19,7 @@ Initialisation as in torchvision: convolutions normal with variance 2 / (in_chan
 import torch
 from torch import nn
 
-from hubel.layers import adaptive_average_pool, average_pool, batch_norm, conv, max_pool
+from hubel.layers import adaptive_average_pool, average_pool, batch_norm, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Builder, Model, Stem
 
 __all__ = ["DenseLayer", "DenseNet", "DenseStage"]
@@ -151,9 +151,11 @@ def _builder(depths: tuple[int, ...], growth: int) -> Builder:
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
         rate = 0.0 if dropout is None else dropout
-        return DenseNet(depths, growth, in_channels, num_classes, spatial_dims, rate, stem)
+        k = scaled(growth, width)  # and with it the stem's 2k and the bottlenecks' 4k
+        return DenseNet(depths, k, in_channels, num_classes, spatial_dims, rate, stem)
 
     return densenet
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from hubel.layers import SqueezeExcite, StochasticDepth, adaptive_average_pool, conv_norm
+from hubel.layers import SqueezeExcite, StochasticDepth, adaptive_average_pool, conv_norm, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["EfficientNet", "efficientnet_b0"]
@@ -103,34 +103,36 @@ class EfficientNet(Model):
         dropout: float,
         stochastic_depth: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
         small = stem == "small"
+        channels, last = scaled(_STEM, width), scaled(_LAST, width)
         self.stem = conv_norm(
-            spatial_dims, in_channels, _STEM, 3, stride=1 if small else 2, activation=nn.SiLU()
+            spatial_dims, in_channels, channels, 3, stride=1 if small else 2, activation=nn.SiLU()
         )
-        channels = _STEM
         stages = []
         block, blocks = 0, sum(row.layers for row in _STAGES)
         # A map is what comes before a halving; the small stem leaves out the first of them.
         self.maps = []
         for i, row in enumerate(_STAGES):
             layers = []
+            out_channels = scaled(row.out_channels, width)
             for layer in range(row.layers):
                 halving = layer == 0 and row.stride == 2
                 layers.append(
                     MBConv(
                         spatial_dims,
                         channels,
-                        row.out_channels,
+                        out_channels,
                         row.kernel_size,
                         row.expansion,
                         2 if halving and not (small and i == 1) else 1,
-                        shortcut=not halving and channels == row.out_channels,
+                        shortcut=not halving and channels == out_channels,
                         left_out=stochastic_depth * block / blocks,
                     )
                 )
-                channels = row.out_channels
+                channels = out_channels
                 block += 1
             stages.append(nn.Sequential(*layers))
             if i + 1 < len(_STAGES) and _STAGES[i + 1].stride == 2:
@@ -138,9 +140,9 @@ class EfficientNet(Model):
         # Not those of half the input's size (paper) or all of it (small).
         self.maps = self.maps[2:] if small else self.maps[1:]
         self.stages = nn.ModuleList(stages)
-        self.last = conv_norm(spatial_dims, channels, _LAST, 1, activation=nn.SiLU())
+        self.last = conv_norm(spatial_dims, channels, last, 1, activation=nn.SiLU())
         self.pool = adaptive_average_pool(spatial_dims, 1)
-        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(_LAST, num_classes))
+        self.classifier = nn.Sequential(nn.Dropout(dropout), nn.Linear(last, num_classes))
         self.apply(_initialise)
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
@@ -182,11 +184,12 @@ def efficientnet_b0(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network for any input; every convolution is padded, so none is too small."""
     rate = 0.2 if dropout is None else dropout
     depth = 0.0 if dropout == 0.0 else _DEPTH
-    return EfficientNet(in_channels, num_classes, spatial_dims, rate, depth, stem)
+    return EfficientNet(in_channels, num_classes, spatial_dims, rate, depth, stem, width)
 
 
 MODELS.register("efficientnet_b0")(

@@ -174,6 +174,7 @@ def _default(widths: tuple[tuple[int, ...], ...], *, by_means: bool) -> Builder:
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
         rate = 0.0 if dropout is None else dropout
         return GninaDefault(
@@ -191,6 +192,7 @@ def gnina_dense(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network for any input of at least 8 places a side; it has one stem."""
     return GninaDense(in_channels, num_classes, spatial_dims, dropout or 0.0)
@@ -237,6 +239,7 @@ def _register(
             in_channels=28,
             num_classes=3,
             spatial_dims=3,
+            fixed_width=True,
         )
     )
 

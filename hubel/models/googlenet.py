@@ -25,7 +25,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool
+from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Model, Outputs, Stem
 
 __all__ = ["GoogLeNet", "Inception", "googlenet", "googlenet_auxiliary"]
@@ -107,17 +107,18 @@ class Inception(nn.Module):
 
 
 def _auxiliary_head(
-    spatial_dims: int, in_channels: int, num_classes: int, dropout: float
+    spatial_dims: int, in_channels: int, num_classes: int, dropout: float, width: float
 ) -> nn.Module:
     """(n, in_channels, *spatial) -> (n, num_classes), section 5."""
+    channels, hidden = scaled(128, width), scaled(1024, width)
     return nn.Sequential(
         adaptive_average_pool(spatial_dims, 4),
-        _unit(spatial_dims, in_channels, 128, 1),
+        _unit(spatial_dims, in_channels, channels, 1),
         nn.Flatten(),
-        nn.Linear(128 * 4**spatial_dims, 1024),
+        nn.Linear(channels * 4**spatial_dims, hidden),
         nn.ReLU(),
         nn.Dropout(dropout),
-        nn.Linear(1024, num_classes),
+        nn.Linear(hidden, num_classes),
     )
 
 
@@ -135,26 +136,28 @@ class GoogLeNet(Model):
         spatial_dims: int,
         dropout: float,
         stem: Stem,
+        width: float,
         auxiliary_dropout: float | None = None,
     ) -> None:
         super().__init__()
         small = stem == "small"
+        first, channels = scaled(64, width), scaled(192, width)
         self.conv1 = (
-            _unit(spatial_dims, in_channels, 64, 3, padding=1)
+            _unit(spatial_dims, in_channels, first, 3, padding=1)
             if small
-            else _unit(spatial_dims, in_channels, 64, 7, stride=2, padding=3)
+            else _unit(spatial_dims, in_channels, first, 7, stride=2, padding=3)
         )
         # Poolings round up (ceil_mode), as Caffe did: 112 -> 56 -> 28 -> 14 -> 7.
         self.pool1 = None if small else max_pool(spatial_dims, 3, 2, ceil_mode=True)
         self.conv2 = nn.Sequential(
-            _unit(spatial_dims, 64, 64, 1),
-            _unit(spatial_dims, 64, 192, 3, padding=1),
+            _unit(spatial_dims, first, first, 1),
+            _unit(spatial_dims, first, channels, 3, padding=1),
         )
-        channels = 192
         modules = {}
         tapped = []
         for name, row in _TABLE_1.items():
-            modules[name] = Inception(spatial_dims, channels, row)
+            counts = tuple(scaled(count, width) for count in row)
+            modules[name] = Inception(spatial_dims, channels, counts)
             channels = modules[name].out_channels
             if name in _TAPPED:
                 tapped.append(channels)
@@ -165,7 +168,10 @@ class GoogLeNet(Model):
         self.auxiliary = nn.ModuleList(
             []
             if auxiliary_dropout is None
-            else [_auxiliary_head(spatial_dims, c, num_classes, auxiliary_dropout) for c in tapped]
+            else [
+                _auxiliary_head(spatial_dims, c, num_classes, auxiliary_dropout, width)
+                for c in tapped
+            ]
         )
         self.average = adaptive_average_pool(spatial_dims, 1)
         self.dropout = nn.Dropout(dropout)
@@ -221,10 +227,11 @@ def googlenet(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network without auxiliary heads; `dropout` None is 0.4 (table 1)."""
     rate = 0.4 if dropout is None else dropout
-    return GoogLeNet(in_channels, num_classes, spatial_dims, rate, stem)
+    return GoogLeNet(in_channels, num_classes, spatial_dims, rate, stem, width)
 
 
 def googlenet_auxiliary(
@@ -235,11 +242,12 @@ def googlenet_auxiliary(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network with both auxiliary heads; `dropout` None is 0.4 before the classifier and
     0.7 in the heads (section 5)."""
     main, auxiliary = (0.4, 0.7) if dropout is None else (dropout, dropout)
-    return GoogLeNet(in_channels, num_classes, spatial_dims, main, stem, auxiliary)
+    return GoogLeNet(in_channels, num_classes, spatial_dims, main, stem, width, auxiliary)
 
 
 _BLOCKS = (

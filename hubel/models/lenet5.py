@@ -28,10 +28,13 @@ import random
 import torch
 from torch import nn
 
-from hubel.layers import average_pool, conv
+from hubel.layers import average_pool, conv, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["LeNet5", "LeNet5Of1998", "lenet5", "lenet5_1998"]
+
+_CHANNELS = (6, 16, 120, 84)
+"""Of C1 and C3, units of C5 and F6."""
 
 # Table I: which maps of S2 each map of C3 sees. Six see three neighbours, six four neighbours,
 # three four that are not neighbours, and one all; neighbours go around.
@@ -94,9 +97,9 @@ def _squash(value: torch.Tensor) -> torch.Tensor:
     return 1.7159 * torch.tanh(value * (2 / 3))
 
 
-def _features(input_size: tuple[int, ...]) -> int:
-    """Numbers in S4's 16 maps."""
-    return 16 * math.prod(((side - 4) // 2 - 4) // 2 for side in input_size)
+def _features(channels: int, input_size: tuple[int, ...]) -> int:
+    """Numbers in S4's maps."""
+    return channels * math.prod(((side - 4) // 2 - 4) // 2 for side in input_size)
 
 
 class LeNet5(Model):
@@ -109,16 +112,19 @@ class LeNet5(Model):
         input_size: tuple[int, ...],
         spatial_dims: int,
         dropout: float,
+        width: float,
     ) -> None:
         super().__init__()
-        self.c1 = conv(spatial_dims, in_channels, 6, 5)
+        # In twos: the nearest 8 to half of its 6 maps would be more than it has.
+        c1, c3, c5, f6 = (scaled(channels, width, 2) for channels in _CHANNELS)
+        self.c1 = conv(spatial_dims, in_channels, c1, 5)
         self.s2 = average_pool(spatial_dims, 2)
-        self.c3 = conv(spatial_dims, 6, 16, 5)
+        self.c3 = conv(spatial_dims, c1, c3, 5)
         self.s4 = average_pool(spatial_dims, 2)
         # C5 is a convolution whose 5×5 window covers the whole map: a Linear layer.
-        self.c5 = nn.Linear(_features(input_size), 120)
-        self.f6 = nn.Linear(120, 84)
-        self.output = nn.Linear(84, num_classes)
+        self.c5 = nn.Linear(_features(c3, input_size), c5)
+        self.f6 = nn.Linear(c5, f6)
+        self.output = nn.Linear(f6, num_classes)
         self.dropout = nn.Dropout(dropout)
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
@@ -143,10 +149,11 @@ def lenet5(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network for any input of at least 16 pixels a side; it has one stem."""
     rate = 0.0 if dropout is None else dropout
-    return LeNet5(in_channels, num_classes, input_size, spatial_dims, rate)
+    return LeNet5(in_channels, num_classes, input_size, spatial_dims, rate, width)
 
 
 class _SubSampling(nn.Module):
@@ -208,7 +215,7 @@ class LeNet5Of1998(Model):
         self.s2 = _SubSampling(spatial_dims, 6)
         self.c3 = _Table(spatial_dims)
         self.s4 = _SubSampling(spatial_dims, 16)
-        self.c5 = nn.Linear(_features(input_size), 120)
+        self.c5 = nn.Linear(_features(16, input_size), 120)
         self.dropout = nn.Dropout(dropout)
         self.f6 = nn.Linear(120, 84)
         self.codes: torch.Tensor
@@ -247,6 +254,7 @@ def lenet5_1998(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network as printed, for any input of at least 16 pixels a side; it has one stem."""
     rate = 0.0 if dropout is None else dropout
@@ -301,5 +309,6 @@ MODELS.register("lenet5_1998")(
         input_side=32,
         in_channels=1,
         num_classes=10,
+        fixed_width=True,
     )
 )

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import nn
 
-from hubel.layers import SqueezeExcite, adaptive_average_pool, conv_norm
+from hubel.layers import SqueezeExcite, adaptive_average_pool, conv_norm, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["MobileNetV3", "mobilenet_v3"]
@@ -65,12 +65,6 @@ _LAST = 960
 _HIDDEN = 1280
 
 
-def _multiple_of_8(channels: float) -> int:
-    """The nearest multiple of 8 that takes away no more than a tenth."""
-    rounded = max(8, int(channels + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * channels else rounded + 8
-
-
 class Bottleneck(nn.Module):
     """Widen 1×1, filter each channel k×k, weigh the channels, narrow 1×1 (figure 4)."""
 
@@ -104,7 +98,7 @@ class Bottleneck(nn.Module):
             )
         )
         if row.squeeze_excite:
-            squeezed = _multiple_of_8(row.expanded / 4)
+            squeezed = scaled(row.expanded, 1 / 4)
             layers.append(
                 SqueezeExcite(spatial_dims, row.expanded, squeezed, nn.ReLU(), nn.Hardsigmoid())
             )
@@ -130,23 +124,28 @@ class MobileNetV3(Model):
         spatial_dims: int,
         dropout: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
+        channels, last, hidden = (scaled(count, width) for count in (_STEM, _LAST, _HIDDEN))
         self.stem = conv_norm(
             spatial_dims,
             in_channels,
-            _STEM,
+            channels,
             3,
             stride=1 if stem == "small" else 2,
             activation=nn.Hardswish(),
             eps=_EPS,
             momentum=_MOMENTUM,
         )
-        channels = _STEM
         stages = []
         for i, rows in enumerate(_STAGES):
             blocks = []
             for row in rows:
+                row = row._replace(
+                    expanded=scaled(row.expanded, width),
+                    out_channels=scaled(row.out_channels, width),
+                )
                 kept = stem == "small" and i == 1
                 blocks.append(Bottleneck(spatial_dims, channels, row, 1 if kept else row.stride))
                 channels = row.out_channels
@@ -157,7 +156,7 @@ class MobileNetV3(Model):
         self.last = conv_norm(
             spatial_dims,
             channels,
-            _LAST,
+            last,
             1,
             activation=nn.Hardswish(),
             eps=_EPS,
@@ -165,10 +164,10 @@ class MobileNetV3(Model):
         )
         self.pool = adaptive_average_pool(spatial_dims, 1)
         self.classifier = nn.Sequential(
-            nn.Linear(_LAST, _HIDDEN),
+            nn.Linear(last, hidden),
             nn.Hardswish(),
             nn.Dropout(dropout),
-            nn.Linear(_HIDDEN, num_classes),
+            nn.Linear(hidden, num_classes),
         )
         self.apply(_initialise)
 
@@ -209,10 +208,11 @@ def mobilenet_v3(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The large network for any input; every convolution is padded, so none is too small."""
     rate = 0.2 if dropout is None else dropout
-    return MobileNetV3(in_channels, num_classes, spatial_dims, rate, stem)
+    return MobileNetV3(in_channels, num_classes, spatial_dims, rate, stem, width)
 
 
 MODELS.register("mobilenet_v3")(

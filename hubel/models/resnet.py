@@ -18,7 +18,7 @@ Linear layer torch's own.
 import torch
 from torch import nn
 
-from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool
+from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Builder, Model, Stem
 
 __all__ = ["Basic", "Bottleneck", "ResNet"]
@@ -110,10 +110,12 @@ class ResNet(Model):
         spatial_dims: int,
         dropout: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
         small = stem == "small"
-        channels = _WIDTHS[0]
+        widths = [scaled(channels, width) for channels in _WIDTHS]
+        channels = widths[0]
         self.stem = nn.Sequential(
             conv(spatial_dims, in_channels, channels, 3, padding=1, bias=False)
             if small
@@ -123,12 +125,12 @@ class ResNet(Model):
         )
         self.pool = None if small else max_pool(spatial_dims, 3, 2, padding=1)
         stages = []
-        for stage, (width, depth) in enumerate(zip(_WIDTHS, depths, strict=True)):
+        for stage, (inner, depth) in enumerate(zip(widths, depths, strict=True)):
             blocks = []
             for index in range(depth):
                 stride = 2 if stage > 0 and index == 0 else 1
-                blocks.append(block(spatial_dims, channels, width, stride))
-                channels = width * block.expansion
+                blocks.append(block(spatial_dims, channels, inner, stride))
+                channels = inner * block.expansion
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)
         self.average = adaptive_average_pool(spatial_dims, 1)
@@ -166,9 +168,10 @@ def _builder(block: type[Basic] | type[Bottleneck], depths: tuple[int, ...]) -> 
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
         rate = 0.0 if dropout is None else dropout
-        return ResNet(block, depths, in_channels, num_classes, spatial_dims, rate, stem)
+        return ResNet(block, depths, in_channels, num_classes, spatial_dims, rate, stem, width)
 
     return resnet
 

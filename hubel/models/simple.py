@@ -11,12 +11,13 @@ Dropout, the lab's follow-up exercise, acts before both Linear layers.
 import torch
 from torch import nn
 
-from hubel.layers import conv, max_pool
+from hubel.layers import conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Model, Stem
 
 __all__ = ["Simple", "simple"]
 
 _CHANNELS = (16, 32, 64)
+_HIDDEN = 512
 
 
 class Simple(Model):
@@ -29,11 +30,13 @@ class Simple(Model):
         input_size: tuple[int, ...],
         spatial_dims: int,
         dropout: float,
+        width: float,
     ) -> None:
         super().__init__()
         stages = []
         size = input_size
-        for out_channels in _CHANNELS:
+        for channels in _CHANNELS:
+            out_channels = scaled(channels, width)
             stages.append(
                 nn.Sequential(
                     conv(spatial_dims, in_channels, out_channels, 3, padding=1),
@@ -47,13 +50,14 @@ class Simple(Model):
         features = in_channels
         for side in size:
             features *= side
+        hidden = scaled(_HIDDEN, width)
         self.head = nn.Sequential(
             nn.Flatten(),  # (n, 64, *size) -> (n, features)
             nn.Dropout(dropout),
-            nn.Linear(features, 512),
+            nn.Linear(features, hidden),
             nn.ReLU(),
             nn.Dropout(dropout),
-            nn.Linear(512, num_classes),
+            nn.Linear(hidden, num_classes),
         )
 
     def forward_features(self, input: torch.Tensor) -> list[torch.Tensor]:
@@ -78,10 +82,11 @@ def simple(
     spatial_dims: int,
     dropout: float | None,
     stem: Stem,
+    width: float,
 ) -> Model:
     """The network for any input of at least 8 pixels a side; it has one stem."""
     rate = 0.2 if dropout is None else dropout
-    return Simple(in_channels, num_classes, input_size, spatial_dims, rate)
+    return Simple(in_channels, num_classes, input_size, spatial_dims, rate, width)
 
 
 MODELS.register("simple")(

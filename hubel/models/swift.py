@@ -25,7 +25,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from hubel.layers import batch_norm, conv, max_pool
+from hubel.layers import batch_norm, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Builder, Model, Stem
 
 __all__ = ["LARGE", "MEDIUM", "SMALL", "Size", "Swift", "swift"]
@@ -111,6 +111,7 @@ class Swift(Model):
         num_classes: int,
         input_size: tuple[int, ...],
         dropout: float,
+        width: float,
     ) -> None:
         super().__init__()
         dims = len(input_size)
@@ -121,15 +122,16 @@ class Swift(Model):
         self.activation = nn.GELU()
         side = (side - 2) // stride + 1
         halvings = []
+        before = scaled(size.widths[0] // 2, width)
         while side >= _LARGEST_MAP:
-            halvings.append(Halving(dims, channels, size.widths[0] // 2))
-            channels = size.widths[0] // 2
+            halvings.append(Halving(dims, channels, before))
+            channels = before
             side //= 2
         self.halvings = nn.ModuleList(halvings)
         blocks = []
-        for width in size.widths:
-            blocks.append(Block(dims, channels, width, size.convolutions))
-            channels = width
+        for out_channels in (scaled(c, width) for c in size.widths):
+            blocks.append(Block(dims, channels, out_channels, size.convolutions))
+            channels = out_channels
         self.blocks = nn.ModuleList(blocks)
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(channels, num_classes, bias=False)
@@ -159,8 +161,9 @@ def swift(size: Size) -> Builder:
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
-        return Swift(size, in_channels, num_classes, input_size, dropout or 0.0)
+        return Swift(size, in_channels, num_classes, input_size, dropout or 0.0, width)
 
     return builder
 

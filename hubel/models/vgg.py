@@ -22,7 +22,7 @@ round up, so that 28×28 or 17×17 also last for five.
 import torch
 from torch import nn
 
-from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool
+from hubel.layers import adaptive_average_pool, batch_norm, conv, max_pool, scaled
 from hubel.models import MODELS, Architecture, Builder, Model, Stem
 
 __all__ = ["VGG"]
@@ -42,11 +42,13 @@ class VGG(Model):
         spatial_dims: int,
         dropout: float,
         stem: Stem,
+        width: float,
     ) -> None:
         super().__init__()
         small = stem == "small"
         self.stages = nn.ModuleList()
-        for depth, out_channels in zip(depths, _CHANNELS, strict=True):
+        for depth, channels in zip(depths, _CHANNELS, strict=True):
+            out_channels = scaled(channels, width)
             layers: list[nn.Module] = []
             for _ in range(depth):
                 layers.append(conv(spatial_dims, in_channels, out_channels, 3, padding=1))
@@ -56,7 +58,7 @@ class VGG(Model):
             layers.append(max_pool(spatial_dims, 2, ceil_mode=small))
             self.stages.append(nn.Sequential(*layers))
         side = 1 if small else 7 if spatial_dims == 2 else 3
-        hidden = 512 if small else 4096
+        hidden = scaled(512 if small else 4096, width)
         self.head = nn.Sequential(
             adaptive_average_pool(spatial_dims, side),
             nn.Flatten(),  # (n, 512, *side) -> (n, 512·side^dims)
@@ -102,10 +104,11 @@ def _builder(depths: tuple[int, ...], norm: bool) -> Builder:
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
         """The network for any input of at least 32 pixels a side (17, small stem)."""
         rate = 0.5 if dropout is None else dropout
-        return VGG(depths, norm, in_channels, num_classes, spatial_dims, rate, stem)
+        return VGG(depths, norm, in_channels, num_classes, spatial_dims, rate, stem, width)
 
     return vgg
 

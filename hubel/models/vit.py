@@ -45,6 +45,12 @@ class Size:
     dropout: float
     stochastic_depth: float
 
+    def times(self, width: float) -> "Size":
+        """With `width` times the heads of as many channels each: as Tiny, Small and Base differ."""
+        heads = max(1, round(self.heads * width))
+        channels, hidden = (n * heads // self.heads for n in (self.channels, self.hidden))
+        return replace(self, channels=channels, hidden=hidden, heads=heads)
+
 
 TINY = Size(12, 192, 768, 3, dropout=0.0, stochastic_depth=0.1)
 SMALL = Size(12, 384, 1536, 6, dropout=0.0, stochastic_depth=0.1)
@@ -204,9 +210,10 @@ def vit(size: Size, patch_size: int = 16, small_patch_size: int = 4) -> Builder:
         spatial_dims: int,
         dropout: float | None,
         stem: Stem,
+        width: float,
     ) -> Model:
         return ViT(
-            size,
+            size.times(width),
             small_patch_size if stem == "small" else patch_size,
             in_channels,
             num_classes,

@@ -123,6 +123,7 @@ def price(config: FitConfig, facts: DataFacts, task: Task) -> Price:
         facts.size,
         config.dropout,
         config.stem,  # type: ignore[arg-type]
+        config.width,
     )
     spec, model = network_of(spec)
     check_fits(model, spec.input_shape)

@@ -49,7 +49,7 @@ def write_evaluation_report(
     Parameters
     ----------
     destination: the page; replaced if it exists, its folder made if need be.
-    run_facts: what is known of the run. Of {run, task, model, params, input, data, classes,
+    run_facts: what is known of the run. Of {run, task, model, width, params, input, data, classes,
         splits, epochs, seconds, images_per_s, engine, profile, seed, created, versions,
         command} those that are there are shown. `input` is "3×32×32"; four parts mean volumes.
     history: one row an epoch: {epoch, train_loss, train_top1, val_loss, val_top1, lr, …};

@@ -25,6 +25,7 @@ def write_report(run: RunFolder, judged: EvaluatedRun, folder: Path) -> Path:
         **{key: facts[key] for key in ("created", "command")},
         **{key: result[key] for key in ("epochs", "seconds", "images_per_s")},
         "profile": run.read_json("profile.json") if run.has("profile.json") else None,
+        "width": judged.trained.spec.width,
         "input": format_shape(*judged.trained.spec.input_shape),
         "data": data["path"] or data["format"],
         "classes": len(judged.trained.classes),

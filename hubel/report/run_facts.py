@@ -13,8 +13,10 @@ def shown_facts(run: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Names and values for the page, of what is known."""
     splits = run.get("splits") or {}
     versions = run.get("versions") or {}
+    width = run.get("width", 1.0)
     shown: list[tuple[str, object]] = [
         ("Network", run.get("model")),
+        ("Width", None if width == 1.0 else f"{width:g} × the published channels"),
         ("Parameters", _known(run.get("params"), words.integer)),
         ("Input (channels × size)", run.get("input")),
         ("Task", run.get("task")),

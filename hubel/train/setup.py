@@ -110,6 +110,7 @@ def assemble(
             "paper"
             if config.stem == "auto" and config.pretrained == TORCHVISION
             else cast(Stem, config.stem),
+            config.width,
         )
     )
     if config.stem == "auto" and spec.stem == "small":
