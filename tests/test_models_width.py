@@ -14,8 +14,6 @@ from torchvision import models as theirs
 from torchvision.models import convnext, efficientnet
 
 import hubel
-from hubel.compare.candidates import TUNED, from_names
-from hubel.compare.prices import price
 from hubel.config import WIDTHS, FitConfig
 from hubel.cost.fit_cost import DataFacts
 from hubel.errors import UserError
@@ -24,6 +22,8 @@ from hubel.layers import scaled
 from hubel.models import MODELS, ModelSpec, Outputs, build, resolve
 from hubel.named_network import named_network
 from hubel.network import network_of
+from hubel.racing.candidates import TUNED, from_names
+from hubel.racing.prices import price
 from hubel.tasks import TASKS
 from hubel.transfer import load_pretrained
 
