@@ -357,6 +357,14 @@ def test_the_answer_takes_the_better_where_it_can_be_told() -> None:
     assert low < 0.93 < high
 
 
+def test_equals_share_the_first_place() -> None:
+    prices = {"a": {"latency_ms": 1.0}, "b": {"latency_ms": 1.0}, "c": {"latency_ms": 1.0}}
+    found = _raced(_plan(prices, (Rung(10, 3),)), {"a": 1.0, "b": 1.0, "c": 0.2})
+    assert found.standing("a").best_share == pytest.approx(0.5)
+    assert found.standing("b").best_share == pytest.approx(0.5)
+    assert found.standing("c").best_share == 0
+
+
 def test_who_fell_early_keeps_its_score_and_the_reason() -> None:
     prices = {n: {"latency_ms": 1.0} for n in "abcdef"}
     plan = _plan(prices, (Rung(10, 6), Rung(30, 2)), seeds=2)

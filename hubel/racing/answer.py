@@ -167,21 +167,22 @@ def answer(
 def _best_shares(drawn: Sequence[Scores], kept: Sequence[int]) -> dict[str, float]:
     """By candidate the share of redraws in which it survives every rung and comes first at last.
 
-    One that fell in the race is not asked what it would have become.
+    One that fell in the race is not asked what it would have become; equals share a first place.
     """
     num_draws = min(len(values) for scores in drawn for values in scores.values())
-    wins: dict[str, int] = {}
+    wins: dict[str, float] = {}
     for number in range(num_draws):
         still: set[str] = set(drawn[0])
-        order: list[str] = []
+        values: dict[str, float] = {}
         for rung, scores in enumerate(drawn):
             values = {n: float(scores[n][number]) for n in scores if n in still}
             values = {n: -math.inf if math.isnan(v) else v for n, v in values.items()}
             order = sorted(values, key=lambda n: -values[n])
             following = kept[rung + 1] if rung + 1 < len(kept) else 1
             still = set(order[:following])
-        if order:
-            wins[order[0]] = wins.get(order[0], 0) + 1
+        firsts = [name for name, value in values.items() if value == max(values.values())]
+        for name in firsts:
+            wins[name] = wins.get(name, 0.0) + 1 / len(firsts)
     return {name: count / num_draws for name, count in wins.items()}
 
 
