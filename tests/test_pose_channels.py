@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -28,7 +27,10 @@ AliphaticCarbonXSHydrophobe AliphaticCarbonXSNonHydrophobe
 Oxygen OxygenXSDonor OxygenXSDonorAcceptor OxygenXSAcceptor
 """
 GRID = {"grid_resolution": 1.0, "grid_edge": 15.0}
-QUICK = {"model": "gnina_default2018", "engine": "fp32", "threads": 1, "tta": "none", **GRID}
+# The rate is high, so that one pass leaves contributions that five digits show.
+QUICK = {
+    "model": "gnina_default2018", "engine": "fp32", "threads": 1, "tta": "none", "lr": 0.2, **GRID,
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -185,8 +187,7 @@ def test_docking_sees_what_the_scorer_learned_to_see(made, tmp_path):
     )
     elements = [a.GetSymbol() for a in one.molecule.GetAtoms() if a.GetAtomicNum() > 1]
     told = [e for e, value in zip(elements, one.poses[0].atoms, strict=True) if value]
-    assert told
-    assert not Counter(told) - Counter("COO")  # of what is drawn; a network may ignore some of it
+    assert sorted(told) == ["C", "O", "O"]
     assert other.error is not None
     assert "the scorer has a channel for none of its atoms (AromaticCarbonXSH" in other.error
 

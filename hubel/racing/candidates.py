@@ -25,10 +25,8 @@ PRESETS = {
 }  # fmt: skip
 """Of pictures and volumes: from 50 thousand to 130 million parameters."""
 
-_OF_POSES = {
-    "small": ("gnina_default2017", "gnina_default2018", "gnina_dense"),
-    "wide": ("gnina_default2017", "gnina_default2018", "gnina_dense"),
-}
+_POSES = ("contacts", "gnina_default2017", "gnina_default2018", "gnina_dense")
+_OF_POSES = {"small": _POSES, "wide": _POSES}
 
 _SHARED = ("data", "task", "budget", "epochs", "seed", "fold", "val_fraction", "same_protein")
 """What all candidates have in common: else they would not be compared on one thing."""
