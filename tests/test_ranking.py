@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
@@ -25,6 +25,7 @@ def columns(rows):
     return scores.astype(float), good.astype(bool), ligands.astype(np.int64)
 
 
+@settings(deadline=None)  # scikit-learn's first call is a slow one
 @given(poses)
 def test_the_area_is_scikit_learns(rows):
     scores, good, _ = columns(rows)
